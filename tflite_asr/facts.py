@@ -1,0 +1,116 @@
+"""A model's facts, which travel beside it: `NAME.toml` next to `NAME.keras`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass, field, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from tflite_asr.errors import TfliteAsrError
+from tflite_asr.frontend import FrontEnd
+from tflite_asr.tokens import Tokens
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_KEYS = {"schema_version", "name", "architecture", "config", "frontend", "tokens", "subsampling", "windows_seconds", "extra"}
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a checkpoint's weights do not say.
+
+    Attributes:
+        name: the checkpoint's name.
+        architecture, config: enough to rebuild the model with `tflite_asr.models.build`; None and {} where unknown.
+        frontend, tokens: None where unknown: the bundle is then feature-only.
+        subsampling: feature frames that become one logit frame.
+        windows_seconds: static lengths to export.
+        extra: where the model comes from (recipe, result), shown in the model card.
+    """
+
+    name: str
+    architecture: str | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    frontend: FrontEnd | None = None
+    tokens: Tokens | None = None
+    subsampling: int = 1
+    windows_seconds: tuple[float, ...] = (2, 4, 8, 16)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def windows(self) -> tuple[int, ...]:
+        """Window lengths in feature frames."""
+        hop = self.frontend.hop_seconds if self.frontend else 0.01
+        return tuple(round(seconds / hop) for seconds in self.windows_seconds)
+
+    @staticmethod
+    def path_for(keras_path: str | Path) -> Path:
+        return Path(keras_path).with_suffix(".toml")
+
+    def write(self, keras_path: str | Path) -> Path:
+        """Write `NAME.toml` beside the model."""
+        values: dict[str, Any] = {"schema_version": "1.0", "name": self.name, "subsampling": self.subsampling}
+        values["windows_seconds"] = list(self.windows_seconds)
+        if self.architecture:
+            values["architecture"] = self.architecture
+            values["config"] = _plain(self.config)
+        if self.frontend:
+            values["frontend"] = self.frontend.to_dict()
+        if self.tokens:
+            values["tokens"] = {"pieces": list(self.tokens.pieces), "blank_id": self.tokens.blank_id}
+        if self.extra:
+            values["extra"] = _plain(self.extra)
+        path = self.path_for(keras_path)
+        path.write_text(tomli_w.dumps(values), encoding="utf-8")
+        return path
+
+    @classmethod
+    def read(cls, keras_path: str | Path) -> ModelFacts | None:
+        """Facts beside a model, or None where there is no such file.
+
+        Raises:
+            TfliteAsrError: a file that is no TOML, a newer schema, an unknown or missing key.
+        """
+        path = cls.path_for(keras_path)
+        if not path.is_file():
+            return None
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise TfliteAsrError(f"{path}: is not TOML ({error}); mend the file") from error
+        if unknown := sorted(set(values) - _KEYS):
+            raise TfliteAsrError(f"{path}: unknown key {unknown[0]!r}; known are {', '.join(sorted(_KEYS))}")
+        version = str(values.get("schema_version", "1.0"))
+        if int(version.split(".")[0]) > 1:
+            raise TfliteAsrError(f"{path}: schema_version {version} is newer than 1.0; install a newer tflite_asr")
+        tokens = values.get("tokens")
+        try:
+            return cls(
+                name=values["name"],
+                architecture=values.get("architecture"),
+                config=values.get("config", {}),
+                frontend=FrontEnd.from_dict(values["frontend"]) if "frontend" in values else None,
+                tokens=Tokens(tuple(tokens["pieces"]), tokens["blank_id"]) if tokens else None,
+                subsampling=values.get("subsampling", 1),
+                windows_seconds=tuple(values.get("windows_seconds", (2, 4, 8, 16))),
+                extra=values.get("extra", {}),
+            )
+        except (KeyError, TypeError) as error:
+            raise TfliteAsrError(f"{path}: {error} is missing or malformed; see the README, 'Facts'") from error
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses, tuples and None as TOML knows them: None is left out."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items() if v is not None}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value

@@ -1,0 +1,103 @@
+"""What a front end is: every number that decides a feature, in one frozen config."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from tflite_asr.errors import TfliteAsrError
+
+
+@dataclass(frozen=True)
+class FrontEnd:
+    """Log-mel front end.
+
+    Attributes:
+        sample_rate: Hz.
+        window_seconds, hop_seconds: analysis window and step.
+        fft_size: points of the Fourier transform; the window is padded with zeros at its end (or, with `centre`,
+            on both sides, as librosa does).
+        window: "hann" (periodic).
+        centre: pad half an FFT on both sides (imported models); shipped models do not, so that a stream and a whole
+            file give the same numbers.
+        preemphasis: coefficient a of y[t] = x[t] - a x[t-1]; 0 switches it off.
+        log_guard: added to a mel's energy before the natural logarithm. log(1e-8) = -18.4 is the 3rd percentile of a
+            quiet corpus (an4, median level -31 dBFS), and keeps digital silence from stretching the range.
+        mel_scale: "slaney" (librosa's default, area-normalised) or "htk".
+        mels, low_hz, high_hz: number of bands and their span; high_hz 0 means half the sample rate.
+        normalise: "fixed" (per-mel constants), "per_feature" (mean and deviation over valid frames: offline only)
+            or "none".
+        mean, std: per-mel constants of "fixed", in natural-log units.
+    """
+
+    sample_rate: int = 16000
+    window_seconds: float = 0.025
+    hop_seconds: float = 0.01
+    fft_size: int = 512
+    window: str = "hann"
+    centre: bool = False
+    preemphasis: float = 0.0
+    log_guard: float = 1e-8
+    mel_scale: str = "slaney"
+    mels: int = 80
+    low_hz: float = 0.0
+    high_hz: float = 0.0
+    normalise: str = "none"
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        choices = {"window": ("hann",), "mel_scale": ("slaney", "htk"), "normalise": ("fixed", "per_feature", "none")}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise TfliteAsrError(f"front end: {name} is {getattr(self, name)!r}; give one of {', '.join(allowed)}")
+        if self.normalise == "fixed" and not (len(self.mean) == len(self.std) == self.mels):
+            raise TfliteAsrError(
+                f"front end: normalise = fixed needs {self.mels} means and deviations, "
+                f"got {len(self.mean)} and {len(self.std)}"
+            )
+        if self.window_samples > self.fft_size:
+            raise TfliteAsrError(
+                f"front end: a window of {self.window_samples} samples does not fit fft_size {self.fft_size}; raise it"
+            )
+
+    @property
+    def window_samples(self) -> int:
+        return round(self.window_seconds * self.sample_rate)
+
+    @property
+    def hop_samples(self) -> int:
+        return round(self.hop_seconds * self.sample_rate)
+
+    def frames(self, samples: int) -> int:
+        """Frames that `samples` samples give: only whole windows count unless centred."""
+        if self.centre:
+            return 1 + samples // self.hop_samples
+        return 0 if samples < self.window_samples else 1 + (samples - self.window_samples) // self.hop_samples
+
+    def samples(self, frames: int) -> int:
+        """The fewest samples that give `frames` frames."""
+        if self.centre:
+            return (frames - 1) * self.hop_samples
+        return (frames - 1) * self.hop_samples + self.window_samples
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for TOML and JSON."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> FrontEnd:
+        """Inverse of `to_dict`; an unknown key is an error that lists the known ones."""
+        known = {f.name for f in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise TfliteAsrError(f"front end: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+    @property
+    def top_hz(self) -> float:
+        return self.high_hz or self.sample_rate / 2
+
+    @property
+    def seconds_per_frame(self) -> float:
+        return self.hop_samples / self.sample_rate if self.sample_rate else math.nan

@@ -1,0 +1,178 @@
+"""Layers that Keras lacks: gated linear unit, padding mask, self-attention with relative positions."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+POSITIONS = ("none", "relative")
+
+
+@keras.saving.register_keras_serializable(package="tflite_asr")
+class GatedLinearUnit(keras.layers.Layer):
+    """a * sigmoid(b), a and b the two halves of the last axis (Dauphin et al. 2017).
+
+    float32 [..., 2 channels] to [..., channels].
+    """
+
+    def call(self, inputs):
+        values, gates = ops.split(inputs, 2, axis=-1)
+        return values * ops.sigmoid(gates)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], input_shape[-1] // 2)
+
+
+@keras.saving.register_keras_serializable(package="tflite_asr")
+class Mask(keras.layers.Layer):
+    """Zero the frames of padding: x [batch, frames, channels] * mask [batch, frames]."""
+
+    def call(self, inputs, mask_frames):
+        return inputs * ops.expand_dims(ops.cast(mask_frames, inputs.dtype), -1)
+
+    def compute_output_shape(self, inputs_shape, mask_frames_shape=None):
+        return inputs_shape
+
+
+@keras.saving.register_keras_serializable(package="tflite_asr")
+class RelativeAttention(keras.layers.Layer):
+    """Multi-head self-attention over time, with Transformer-XL's relative positions or with none.
+
+    score(i, j) = ((q_i + u) k_j + (q_i + v) r_{i-j}) / sqrt(key_dim), r the projected sinusoid of the distance i - j
+    (Dai et al. 2019, section 3.3; Gulati et al. 2020). Frames of padding are never attended to.
+
+    Args:
+        heads, key_dim: number of heads and channels of each.
+        positions: "none" or "relative".
+        left_context: frames to the left that a frame sees; None for all.
+        lookahead: frames to the right; None for all.
+        use_bias: biases of the four projections.
+        dropout: rate on the attention weights.
+
+    Call with x float32 [batch, frames, dim] and mask [batch, frames] (1 valid, 0 padding); gives [batch, frames, dim].
+    """
+
+    def __init__(
+        self,
+        heads: int,
+        key_dim: int,
+        positions: str = "none",
+        left_context: int | None = None,
+        lookahead: int | None = None,
+        use_bias: bool = True,
+        dropout: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if positions not in POSITIONS:
+            raise ValueError(f"positions is {positions!r}; give one of {', '.join(POSITIONS)}")
+        self.heads, self.key_dim, self.positions = heads, key_dim, positions
+        self.left_context, self.lookahead = left_context, lookahead
+        self.use_bias, self.dropout_rate = use_bias, dropout
+        self.dropout = keras.layers.Dropout(dropout)
+
+    def build(self, inputs_shape, mask_frames_shape=None):
+        dim, inner = inputs_shape[-1], self.heads * self.key_dim
+        for name, shape in (("query", (dim, inner)), ("key", (dim, inner)), ("value", (dim, inner))):
+            self._add_projection(name, shape)
+        self._add_projection("out", (inner, dim))
+        if self.positions == "relative":
+            glorot = keras.initializers.GlorotUniform()
+            self.position_kernel = self.add_weight(name="position_kernel", shape=(dim, inner), initializer=glorot)
+            self.content_bias = self.add_weight(name="content_bias", shape=(inner,), initializer="zeros")
+            self.position_bias = self.add_weight(name="position_bias", shape=(inner,), initializer="zeros")
+        self.built = True
+
+    def _add_projection(self, name: str, shape: tuple[int, int]) -> None:
+        kernel = self.add_weight(name=f"{name}_kernel", shape=shape, initializer=keras.initializers.GlorotUniform())
+        setattr(self, f"{name}_kernel", kernel)
+        bias = self.add_weight(name=f"{name}_bias", shape=shape[1:], initializer="zeros") if self.use_bias else None
+        setattr(self, f"{name}_bias", bias)
+
+    def project(self, name: str, x):
+        """One of the four projections "query", "key", "value", "out" of x [..., channels]."""
+        y = ops.matmul(x, getattr(self, f"{name}_kernel"))
+        bias = getattr(self, f"{name}_bias")
+        return y if bias is None else y + bias
+
+    def split_heads(self, x):
+        """[batch, frames, heads * key_dim] to [batch, heads, frames, key_dim]."""
+        shape = ops.shape(x)
+        return ops.transpose(ops.reshape(x, (-1, shape[1], self.heads, self.key_dim)), (0, 2, 1, 3))
+
+    def call(self, inputs, mask_frames, training=None):
+        frames = ops.shape(inputs)[1]
+        query, key, value = (self.project(name, inputs) for name in ("query", "key", "value"))
+        content = query if self.positions == "none" else query + self.content_bias
+        scores = ops.matmul(self.split_heads(content), ops.transpose(self.split_heads(key), (0, 1, 3, 2)))
+        if self.positions == "relative":
+            scores = scores + self.position_scores(query + self.position_bias, frames)
+        scores = scores * (1.0 / math.sqrt(self.key_dim))
+        visible = ops.cast(ops.expand_dims(ops.expand_dims(mask_frames, 1), 1), scores.dtype)
+        band = self.band(frames)
+        if band is not None:
+            visible = visible * ops.cast(band, scores.dtype)
+        weights = ops.softmax(scores + (1.0 - visible) * -1e9, axis=-1)
+        mixed = ops.matmul(self.dropout(weights, training=training), self.split_heads(value))
+        mixed = ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (-1, frames, self.heads * self.key_dim))
+        return self.project("out", mixed)
+
+    def band(self, frames):
+        """1 where frame i may look at frame j, float32 [frames, frames], or None where every frame may."""
+        if self.left_context is None and self.lookahead is None:
+            return None
+        index = ops.arange(frames)
+        ahead = ops.expand_dims(index, 0) - ops.expand_dims(index, 1)
+        seen = ops.ones_like(ahead, dtype="float32")
+        if self.left_context is not None:
+            seen = seen * ops.cast(ahead >= -self.left_context, "float32")
+        if self.lookahead is not None:
+            seen = seen * ops.cast(ahead <= self.lookahead, "float32")
+        return seen
+
+    def position_scores(self, query, frames):
+        """(q + v) r_{i-j}, float32 [batch, heads, frames, frames]: a product over all distances, then the shift."""
+        distances = ops.cast(ops.arange(2 * frames - 1), "float32")
+        distances = ops.cast(frames - 1, "float32") - distances  # frames - 1 down to 1 - frames
+        table = ops.cast(self._distance_table(distances), query.dtype)
+        keys = ops.reshape(ops.matmul(table, self.position_kernel), (-1, self.heads, self.key_dim))
+        scores = ops.matmul(self.split_heads(query), ops.transpose(keys, (1, 2, 0)))
+        return relative_shift(scores, frames)
+
+    def _distance_table(self, distances):
+        dim = self.position_kernel.shape[0]
+        frequency = np.exp(np.arange(0, dim, 2) * (-math.log(10000.0) / dim)).astype(np.float32)
+        angle = ops.expand_dims(distances, -1) * frequency
+        pairs = ops.stack([ops.sin(angle), ops.cos(angle)], axis=-1)
+        return ops.reshape(pairs, (-1, dim))
+
+    def compute_output_shape(self, inputs_shape, mask_frames_shape=None):
+        return inputs_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "heads": self.heads,
+            "key_dim": self.key_dim,
+            "positions": self.positions,
+            "left_context": self.left_context,
+            "lookahead": self.lookahead,
+            "use_bias": self.use_bias,
+            "dropout": self.dropout_rate,
+        }
+
+
+def relative_shift(scores, frames):
+    """Transformer-XL's shift (Dai et al. 2019, appendix B).
+
+    scores [batch, heads, frames, 2 frames - 1], column c the distance frames - 1 - c; gives
+    [batch, heads, frames, frames] whose (i, j) is the score of the distance i - j.
+    """
+    heads = scores.shape[1]
+    padded = ops.pad(scores, ((0, 0), (0, 0), (0, 0), (1, 0)))
+    rolled = ops.reshape(padded, (-1, heads, 2 * frames, frames))[:, :, 1:]
+    return ops.reshape(rolled, (-1, heads, frames, 2 * frames - 1))[..., :frames]
