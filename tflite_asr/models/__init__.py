@@ -1,5 +1,5 @@
 """Architectures: a frozen config each, and a function that builds a Functional Keras 3 model from it."""
 
-from tflite_asr.models.registry import ARCHITECTURES, build, config_class, load_model
+from tflite_asr.models.registry import ARCHITECTURES, FUNCTIONAL, build, config_class, load_model
 
-__all__ = ["ARCHITECTURES", "build", "config_class", "load_model"]
+__all__ = ["ARCHITECTURES", "FUNCTIONAL", "build", "config_class", "load_model"]

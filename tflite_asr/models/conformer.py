@@ -56,6 +56,22 @@ class ConformerConfig:
     def stages(self) -> int:
         return self.subsampling.bit_length() - 1
 
+    def module_paths(self) -> list[str]:
+        """Every path that can be put into `dropped` and is still built, modules before what they hold."""
+        paths = []
+        for index in range(self.blocks):
+            block = f"encoder.block{index}"
+            paths += [block, *(f"{block}.{name}" for name in ("ff1", "mhsa", "conv", "ff2", "norm"))]
+            for module in ("ff1", "ff2"):
+                paths += [f"{block}.{module}.{name}" for name in ("norm", "dense1.bias", "dense2.bias")]
+            positions = ("positions",) if self.positions != "none" else ()
+            paths += [f"{block}.mhsa.{name}" for name in ("norm", *positions, "attention.bias")]
+            inner = ("norm", "batch_norm", "pointwise1.bias", "depthwise.bias", "pointwise2.bias")
+            paths += [f"{block}.conv.{name}" for name in inner]
+        paths += [f"encoder.subsampling.conv{stage}.bias" for stage in range(1, self.stages + 1)]
+        paths += ["encoder.subsampling.dense.bias", "ctc.dense.bias"]
+        return [p for p in paths if not any(p == gone or p.startswith(f"{gone}.") for gone in self.dropped)]
+
 
 TINY = ConformerConfig(blocks=2, dim=16, heads=2, kernel=5, subsampling_channels=8)
 SHIPPED = ConformerConfig(blocks=6, dim=128, heads=4, kernel=15, subsampling_channels=32)

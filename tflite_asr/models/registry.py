@@ -13,6 +13,8 @@ import tflite_asr.models.layers  # noqa: F401  registers the layers that safe mo
 from tflite_asr.errors import TfliteAsrError
 from tflite_asr.models.conformer import SIZES, ConformerConfig, build_conformer
 
+_PROBE = keras.Input((1,))
+FUNCTIONAL: type = type(keras.Model(_PROBE, _PROBE))  # the class that Keras gives Functional models, and names nowhere
 ARCHITECTURES = {"conformer": (ConformerConfig, build_conformer, SIZES)}
 
 
@@ -64,6 +66,6 @@ def load_model(path: str | Path) -> keras.Model:
         else:
             mend = f"cannot be loaded ({type(error).__name__}: {reason[:160]}); save the model again"
         raise TfliteAsrError(f"{path}: {mend}") from error
-    if not isinstance(model, keras.models.Functional) and not isinstance(model, keras.Sequential):
+    if not isinstance(model, (FUNCTIONAL, keras.Sequential)):
         raise TfliteAsrError(f"{path}: is a subclassed model ({type(model).__name__}); rebuild it as a Functional one")
     return model
