@@ -1,0 +1,181 @@
+"""Audio to text, offline: front end, acoustic model and greedy CTC of one bundle, each stage timed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tflite_asr.audio import read_audio
+from tflite_asr.bundle import Bundle
+from tflite_asr.decoding import Transcript, greedy_ctc
+from tflite_asr.errors import Finding, TfliteAsrError
+from tflite_asr.runtime.interpreter import TensorFacts, open_interpreter
+from tflite_asr.runtime.windows import Piece, cut, join
+
+
+@dataclass(frozen=True)
+class StageSeconds:
+    """Where the time of one utterance went, in wall-clock seconds; padding is paid for in the first two."""
+
+    frontend: float = 0.0
+    model: float = 0.0
+    decode: float = 0.0
+
+    @property
+    def total(self) -> float:
+        return self.frontend + self.model + self.decode
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """All that came of one utterance.
+
+    Attributes:
+        transcript: text and words.
+        logits: [logit frames, pieces], valid frames only, in the model's own dtype.
+        audio_seconds: of real audio.
+        seconds: by stage.
+    """
+
+    transcript: Transcript
+    logits: np.ndarray
+    audio_seconds: float
+    seconds: StageSeconds
+
+
+class Transcriber:
+    """A bundle loaded on one runtime.
+
+    Args:
+        bundle: a bundle, or its folder.
+        runtime, delegate, threads: as `open_interpreter` takes them.
+
+    Raises:
+        TfliteAsrError: a feature-only bundle, or `open_interpreter`'s.
+        Finding: a broken bundle.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle | str | Path,
+        runtime: str = "litert",
+        delegate: str = "xnnpack",
+        threads: int = 1,
+    ):
+        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
+        self.bundle.require_speech()
+        assert self.bundle.info.frontend is not None  # require_speech has looked
+        assert self.bundle.tokens is not None
+        self.frontend, self.tokens = self.bundle.info.frontend, self.bundle.tokens
+        self.subsampling = self.bundle.info.subsampling
+        self._model = open_interpreter(self.bundle.model_path, runtime, delegate, threads)
+        self._frontend = open_interpreter(self.bundle.frontend_path, runtime, delegate, threads)
+        self.windows = self.bundle.windows
+        for frames, name in self.windows.items():
+            if f"frontend_{frames}" not in self._frontend.signatures or name not in self._model.signatures:
+                raise Finding(
+                    f"{self.bundle.path}: no signature frontend_{frames} and {name} in both flatbuffers; "
+                    "export the bundle again"
+                )
+
+    @property
+    def frame_seconds(self) -> float:
+        """Seconds that one logit frame spans."""
+        return self.frontend.seconds_per_frame * self.subsampling
+
+    @property
+    def logits_facts(self) -> TensorFacts:
+        """Scale and zero point of the logits (the same in every window)."""
+        return self._model.signatures[next(iter(self.windows.values()))].outputs["logits"]
+
+    def transcribe(self, audio: str | Path | np.ndarray) -> Transcript:
+        """Text and words of a file or of float32 samples [samples] at the front end's rate.
+
+        Audio shorter than one analysis window holds no frame, and its text is empty.
+
+        Raises:
+            TfliteAsrError: `read_audio`'s, or an array that is empty, not one-dimensional, or holds NaN.
+        """
+        return self.recognise(audio).transcript
+
+    def logits(self, audio: str | Path | np.ndarray) -> np.ndarray:
+        """[logit frames, pieces] in the model's own dtype, valid frames only; raises as `transcribe`."""
+        return self.recognise(audio).logits
+
+    def recognise(self, audio: str | Path | np.ndarray) -> Recognition:
+        """Everything at once; raises as `transcribe`."""
+        samples = self._samples(audio)
+        frames = self.frontend.frames(len(samples))
+        longest = max(self.windows)
+        frontend_seconds = model_seconds = 0.0
+        parts: list[np.ndarray] = []
+        pieces = cut(frames, longest, self.subsampling)
+        for piece in pieces:
+            window = min((w for w in self.windows if w >= piece.frames), default=longest)
+            began = time.perf_counter()
+            inputs = self._inputs(samples, piece, window)
+            between = time.perf_counter()
+            output = self._model.run(self.windows[window], inputs)["logits"]
+            model_seconds += time.perf_counter() - between
+            frontend_seconds += between - began
+            parts.append(output[0, : -(-piece.frames // self.subsampling)])
+        began = time.perf_counter()
+        empty = np.zeros((0, len(self.tokens.pieces)), self.logits_facts.dtype)
+        logits = join(parts, pieces, self.subsampling, self.tokens.blank_id) if parts else empty
+        transcript = greedy_ctc(logits, None, self.tokens, self.frame_seconds)
+        decode_seconds = time.perf_counter() - began
+        seconds = StageSeconds(frontend_seconds, model_seconds, decode_seconds)
+        return Recognition(transcript, logits, len(samples) / self.frontend.sample_rate, seconds)
+
+    def features(self, samples: np.ndarray, window: int | None = None) -> np.ndarray:
+        """What the front end makes of samples that fit one window: float32 [frames, mels], valid frames only."""
+        frames = self.frontend.frames(len(samples))
+        window = window or min(w for w in self.windows if w >= frames)
+        return self._features(samples, Piece(0, frames), window)[0, :frames]
+
+    def warm_up(self) -> None:
+        """Run every window once, on silence, so that the first utterance is timed like the others."""
+        for window in self.windows:
+            self.recognise(np.zeros(self.frontend.samples(window), np.float32))
+
+    def _samples(self, audio: str | Path | np.ndarray) -> np.ndarray:
+        if not isinstance(audio, np.ndarray):
+            return read_audio(audio, self.frontend.sample_rate)
+        if audio.ndim != 1:
+            raise TfliteAsrError(f"audio has shape {list(audio.shape)}; give one channel, [samples]")
+        if not len(audio):
+            raise TfliteAsrError("audio holds no samples; give at least one")
+        if not np.issubdtype(audio.dtype, np.floating):
+            raise TfliteAsrError(f"audio is {audio.dtype}; give float32 samples, full scale at +-1")
+        if not np.isfinite(audio).all():
+            where = int(np.argmax(~np.isfinite(audio)))
+            raise TfliteAsrError(f"audio: sample {where} is NaN or infinite; mend the array")
+        return audio.astype(np.float32, copy=False)
+
+    def _inputs(self, samples: np.ndarray, piece: Piece, window: int) -> dict[str, np.ndarray]:
+        """The model's inputs for one piece, as it stores them; features beyond the valid frames are zero."""
+        facts = self._model.signatures[self.windows[window]].inputs
+        features = self._features(samples, piece, window)
+        features[:, piece.frames :] = 0.0
+        inputs = {"features": facts["features"].quantise(features)}
+        if "mask" in facts:
+            mask = np.zeros(facts["mask"].shape, np.float32)
+            mask[:, : -(-piece.frames // self.subsampling)] = 1.0
+            inputs["mask"] = facts["mask"].quantise(mask)
+        return inputs
+
+    def _features(self, samples: np.ndarray, piece: Piece, window: int) -> np.ndarray:
+        """float32 [1, window, mels]; frames beyond the piece are whatever silence gives."""
+        name = f"frontend_{window}"
+        wanted = self._frontend.signatures[name].inputs
+        start = piece.start * self.frontend.hop_samples
+        held = samples[start : start + self.frontend.samples(piece.frames)]
+        padded = np.zeros(wanted["samples"].shape, np.float32)
+        padded[0, : len(held)] = held
+        inputs = {"samples": padded}
+        if "mask" in wanted:
+            inputs["mask"] = (np.arange(window) < piece.frames).astype(np.float32)[None]
+        return self._frontend.run(name, inputs)["features"]
