@@ -4,11 +4,12 @@
     python recipes/conformer-ctc/speak.py --utterances 4000 --seed 1 --out build/espeak --jobs 2 \
         --text-from DATA/an4/train.jsonl --text-from DATA/speechocean762/train.jsonl
 
-Needs `apt-get install espeak-ng` and numpy, soundfile, soxr. Texts come from the grammar in `sentences.py` over `vocabulary.py`; with
-`--text-from` also from chains of word pairs of training transcripts (never give it a dev or test split). Every utterance draws a voice,
-a variant, speed, pitch, word gap, speaker size (resampling, so that children occur), level, and sometimes a room, noise or a narrow band;
-the manifest's `effects` names them. The same seed gives the same corpus, utterance by utterance: `--first-index 4000` goes on where a
-run of 4000 ended. Voices and sentences of the demo clips (`recipes/demo/clips.toml`) are left out.
+Needs `apt-get install espeak-ng` and numpy, soundfile, soxr. Texts come from `sentences.py`; with
+`--text-from` also from chains of word pairs of training transcripts (never give it a dev or test split).
+Every utterance draws a voice, a variant, speed, pitch, word gap, speaker size (resampling, so that children
+occur), level, and sometimes a room, noise or a narrow band; the manifest's `effects` names them. The same
+seed gives the same corpus, utterance by utterance: `--first-index 4000` goes on where a run of 4000 ended.
+Voices and sentences of the demo clips (`recipes/demo/clips.toml`) are left out.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import numpy as np
 import soundfile
 import soxr
 from numpy.typing import NDArray
+
 from sentences import Text, Texts
 
 if sys.version_info >= (3, 11):
@@ -38,31 +40,42 @@ Samples = NDArray[np.float32]
 SAMPLE_RATE = 16000
 ESPEAK_RATE = 22050
 LONGEST_SECONDS = 15.0  # the longest window of the shipped models is 16 s
-FASTEST = 17.0  # characters a second; 99 % of the human training clips are slower, and CTC needs a frame (40 ms) a character
+# Characters a second: 99 % of the human training clips are slower, and CTC needs a frame (40 ms) for each.
+FASTEST = 17.0
 DEMO_CLIPS = Path(__file__).resolve().parent.parent / "demo" / "clips.toml"
 
-# (espeak-ng voice, weight): accents of English in Debian's espeak-ng-data
-VOICES = {
-    "en-us": 10, "en-gb": 5, "en-gb-x-rp": 3, "en-gb-scotland": 3, "en-029": 2, "en-us-nyc": 3, "en-gb-x-gbclan": 2, "en-gb-x-gbcwmd": 2,
-}  # fmt: skip
-# (variant, weight): whisper and croak are rare, the plain ones common
-VARIANTS = {
-    "": 3, "m1": 2, "m2": 2, "m3": 2, "m4": 2, "m5": 2, "m6": 2, "m7": 2, "m8": 2, "f1": 3, "f2": 3, "f3": 3, "f4": 3, "f5": 3, "klatt": 1,
-    "klatt2": 1, "klatt4": 1, "croak": 0.5, "whisper": 0.3, "whisperf": 0.3, "Alex": 2, "Alicia": 2, "Andrea": 2, "Andy": 2, "Annie": 2,
-    "AnxiousAndy": 1, "Denis": 2, "Diogo": 2, "Gene": 2, "Henrique": 1, "Hugo": 2, "Jacky": 1, "Lee": 2, "Marco": 1, "Mario": 2, "Michael": 2,
-    "Mike": 2, "Nguyen": 1, "RicishayMax": 1, "Storm": 1, "adam": 2, "anika": 1, "announcer": 1, "antonio": 1, "aunty": 2, "belinda": 2,
-    "benjamin": 2, "boris": 2, "caleb": 2, "david": 2, "ed": 1, "edward": 2, "edward2": 2, "grandma": 1, "grandpa": 1, "gustave": 1, "iven": 1,
-    "john": 2, "kaukovalta": 2, "linda": 2, "marcelo": 2, "max": 2, "michel": 1, "miguel": 1, "norbert": 2, "pablo": 2, "paul": 2, "pedro": 2,
-    "quincy": 2, "rob": 2, "robert": 2, "sandro": 2, "shelby": 2, "steph": 1, "steph2": 1, "steph3": 1, "travis": 2, "victor": 2, "zac": 1,
-}  # fmt: skip
+
+def weights(text: str) -> dict[str, float]:
+    """`name:weight` pairs; the empty name is the voice without a variant."""
+    return {name: float(weight) for name, weight in (pair.split(":") for pair in text.split())}
 
 
-WORKER: tuple[Plan, Texts]  # set in each worker process
+# Accents of English in Debian's espeak-ng-data
+VOICES = weights(
+    """
+    en-us:10 en-gb:5 en-gb-x-rp:3 en-gb-scotland:3 en-029:2 en-us-nyc:3 en-gb-x-gbclan:2 en-gb-x-gbcwmd:2
+    """
+)
+# Speakers; whisper and croak are rare, the plain ones common
+VARIANTS = weights(
+    """
+    :3 m1:2 m2:2 m3:2 m4:2 m5:2 m6:2 m7:2 m8:2 f1:3 f2:3 f3:3 f4:3 f5:3 klatt:1 klatt2:1 klatt4:1
+    croak:0.5 whisper:0.3 whisperf:0.3 Alex:2 Alicia:2 Andrea:2 Andy:2 Annie:2 AnxiousAndy:1 Denis:2
+    Diogo:2 Gene:2 Henrique:1 Hugo:2 Jacky:1 Lee:2 Marco:1 Mario:2 Michael:2 Mike:2 Nguyen:1 RicishayMax:1
+    Storm:1 adam:2 anika:1 announcer:1 antonio:1 aunty:2 belinda:2 benjamin:2 boris:2 caleb:2 david:2 ed:1
+    edward:2 edward2:2 grandma:1 grandpa:1 gustave:1 iven:1 john:2 kaukovalta:2 linda:2 marcelo:2 max:2
+    michel:1 miguel:1 norbert:2 pablo:2 paul:2 pedro:2 quincy:2 rob:2 robert:2 sandro:2 shelby:2 steph:1
+    steph2:1 steph3:1 travis:2 victor:2 zac:1
+    """
+)
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """How one sentence is said. `speed` in words a minute, `pitch` 0-99, `gap` in 10 ms, `size` > 1 a smaller (higher) speaker."""
+    """How one sentence is said.
+
+    `speed` in words a minute, `pitch` 0-99, `gap` between words in 10 ms, `size` > 1 a smaller speaker.
+    """
 
     voice: str
     speed: int
@@ -82,19 +95,25 @@ class Plan:
     held_out_texts: frozenset[str]
 
 
+WORKER: tuple[Plan, Texts]  # set once in each worker process
+
+
 def say(spoken: str, delivery: Delivery) -> Samples:
-    """float32 [samples] at 16 kHz, peak at most 1, silence at the ends cut; raises RuntimeError with espeak-ng's words."""
-    command = ["espeak-ng", "-v", delivery.voice, "-s", str(round(delivery.speed / delivery.size)), "-p", str(delivery.pitch)]
-    command += ["-g", str(delivery.gap), "-z", "--stdout", spoken]
+    """float32 [samples] at 16 kHz, silence at the ends cut. RuntimeError holds espeak-ng's own words."""
+    speed = round(delivery.speed / delivery.size)  # resampling to another size changes it back
+    how = f"-v {delivery.voice} -s {speed} -p {delivery.pitch} -g {delivery.gap} -z --stdout"
+    command = ["espeak-ng", *how.split(), spoken]
     done = subprocess.run(command, capture_output=True, check=False)
     samples = np.frombuffer(done.stdout[44:], dtype="<i2").astype(np.float32) / 32768
     if done.returncode or not samples.any():
-        raise RuntimeError(f"espeak-ng -v {delivery.voice} said nothing for {spoken!r}: {done.stderr.decode().strip()}")
+        raise RuntimeError(
+            f"espeak-ng -v {delivery.voice} said nothing for {spoken!r}: {done.stderr.decode().strip()}"
+        )
     return trim(soxr.resample(samples, ESPEAK_RATE * delivery.size, SAMPLE_RATE).astype(np.float32))
 
 
 def trim(samples: Samples, longest_pause_seconds: float = 0.6) -> Samples:
-    """`samples` without silence at the ends, pauses inside cut to `longest_pause_seconds`; silence is 50 dB under the peak."""
+    """`samples` without silence at the ends and with shorter pauses; silence is 50 dB under the peak."""
     hop = SAMPLE_RATE // 100
     frames = samples[: len(samples) // hop * hop].reshape(-1, hop)
     loud = np.abs(frames).max(axis=1) > np.abs(samples).max() * 10 ** (-50 / 20)
@@ -135,22 +154,27 @@ def add_room(samples: Samples, seconds: float, wet: float, rng: np.random.Genera
     response *= wet / np.sqrt(np.sum(response**2))
     response[0] = 1
     size = fast_length(len(samples) + length)
-    return np.fft.irfft(np.fft.rfft(samples, size) * np.fft.rfft(response, size), size)[: len(samples) + length // 4].astype(np.float32)
+    wet_samples = np.fft.irfft(np.fft.rfft(samples, size) * np.fft.rfft(response, size))
+    return wet_samples[: len(samples) + length // 4].astype(np.float32)
 
 
 def narrow_band(samples: Samples, low_hz: float, high_hz: float) -> Samples:
-    """`samples` through a band-pass with edges half an octave soft, as a telephone or a cheap microphone has."""
+    """`samples` through a soft-edged band-pass, as a telephone or a cheap microphone has."""
     size = fast_length(len(samples))
     hz = np.maximum(np.fft.rfftfreq(size, 1 / SAMPLE_RATE), 1)
     gain = 1 / np.sqrt((1 + (low_hz / hz) ** 8) * (1 + (hz / high_hz) ** 8))
     return np.fft.irfft(np.fft.rfft(samples, size) * gain)[: len(samples)].astype(np.float32)
 
 
+def pick(rng: np.random.Generator, weights: dict[str, float]) -> str:
+    """One of the names, as often as its weight says."""
+    return str(rng.choice(list(weights), p=np.array(list(weights.values())) / sum(weights.values())))
+
+
 def draw_delivery(rng: np.random.Generator, held_out_variants: frozenset[str], kind: str) -> Delivery:
     """A random speaker and manner; spelling and numbers are said more slowly, as people do."""
-    voice = str(rng.choice(list(VOICES), p=np.array(list(VOICES.values())) / sum(VOICES.values())))
-    open_variants = {name: weight for name, weight in VARIANTS.items() if name not in held_out_variants}
-    variant = str(rng.choice(list(open_variants), p=np.array(list(open_variants.values())) / sum(open_variants.values())))
+    voice = pick(rng, VOICES)
+    variant = pick(rng, {name: weight for name, weight in VARIANTS.items() if name not in held_out_variants})
     slow = kind in ("spelled", "command", "number", "address")
     return Delivery(
         voice=f"{voice}+{variant}" if variant else voice,
@@ -184,7 +208,7 @@ def draw_effects(samples: Samples, rng: np.random.Generator) -> tuple[Samples, l
 def start_worker(plan: Plan) -> None:
     """Give a worker process its plan and grammar once, rather than with every index."""
     global WORKER
-    WORKER = plan, Texts(plan.seed, plan.transcripts)
+    WORKER = plan, Texts(plan.transcripts)
 
 
 def utterance(index: int) -> dict[str, object]:
@@ -208,9 +232,16 @@ def utterance(index: int) -> dict[str, object]:
     path = Path("clips") / f"{index:06d}.flac"
     soundfile.write(plan.out / path, samples, SAMPLE_RATE, format="FLAC")
     return {
-        "audio_filepath": path.as_posix(), "duration": round(len(samples) / SAMPLE_RATE, 3), "text": text.text, "kind": text.kind,
-        "voice": delivery.voice, "speed": delivery.speed, "pitch": delivery.pitch, "size": round(delivery.size, 3), "effects": effects,
-    }  # fmt: skip
+        "audio_filepath": path.as_posix(),
+        "duration": round(len(samples) / SAMPLE_RATE, 3),
+        "text": text.text,
+        "kind": text.kind,
+        "voice": delivery.voice,
+        "speed": delivery.speed,
+        "pitch": delivery.pitch,
+        "size": round(delivery.size, 3),
+        "effects": effects,
+    }
 
 
 def read_held_out(path: Path) -> tuple[frozenset[str], frozenset[str]]:
@@ -227,13 +258,25 @@ def read_transcripts(paths: Sequence[Path]) -> Iterator[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--utterances", type=int, required=True)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True, help="folder for clips/*.flac and train.jsonl")
-    parser.add_argument("--first-index", type=int, default=0, help="go on from here: rows are appended to train.jsonl")
-    parser.add_argument("--text-from", type=Path, action="append", default=[], help="manifest of a training split (repeatable)")
-    parser.add_argument("--exclude", type=Path, default=DEMO_CLIPS, help="clips.toml whose voices and sentences are left out")
+    parser.add_argument(
+        "--first-index", type=int, default=0, help="go on from here: rows are appended to train.jsonl"
+    )
+    parser.add_argument(
+        "--text-from",
+        type=Path,
+        action="append",
+        default=[],
+        help="manifest of a training split (repeatable)",
+    )
+    parser.add_argument(
+        "--exclude", type=Path, default=DEMO_CLIPS, help="clips.toml whose voices and sentences are left out"
+    )
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
 
@@ -242,7 +285,10 @@ def main() -> None:
     plan = Plan(options.out, options.seed, tuple(read_transcripts(options.text_from)), variants, held_out)
     indices = range(options.first_index, options.first_index + options.utterances)
     manifest, seconds = options.out / "train.jsonl", 0.0
-    with Pool(options.jobs, start_worker, (plan,)) as pool, manifest.open("a" if options.first_index else "w") as lines:
+    with (
+        Pool(options.jobs, start_worker, (plan,)) as pool,
+        manifest.open("a" if options.first_index else "w") as lines,
+    ):
         for row in pool.imap(utterance, indices, chunksize=16):
             lines.write(json.dumps(row) + "\n")
             seconds += float(str(row["duration"]))
