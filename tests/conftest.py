@@ -1,0 +1,40 @@
+"""What tests of several rooms share: where real speech is, and a quiet, small TensorFlow."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Read by TensorFlow and its thread pools when they are first imported, so set before any test module is.
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+for threads in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+    os.environ.setdefault(threads, "2")
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+CORPORA = ("an4", "speechocean762", "ljspeech_part")
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The checkout that the tests run in."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def speech_data() -> Path:
+    """The folder of real speech: $TFLITE_ASR_DATA, or ../shared/data; skips where neither holds the corpora."""
+    folder = Path(os.environ.get("TFLITE_ASR_DATA", REPOSITORY.parent / "shared" / "data"))
+    missing = [name for name in CORPORA if not (folder / name / "train.jsonl").is_file()]
+    if missing:
+        pytest.skip(f"real speech is not part of the project, and {folder} holds no {missing[0]}/train.jsonl")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo_manifest() -> Path:
+    """The manifest of the clips that the package ships."""
+    return REPOSITORY / "tflite_asr" / "pretrained" / "demo" / "demo.jsonl"
