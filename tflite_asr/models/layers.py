@@ -51,7 +51,6 @@ class RelativeAttention(keras.layers.Layer):
         left_context: frames to the left that a frame sees; None for all.
         lookahead: frames to the right; None for all.
         use_bias: biases of the four projections.
-        dropout: rate on the attention weights.
 
     Call with x float32 [batch, frames, dim] and mask [batch, frames] (1 valid, 0 padding); gives [batch, frames, dim].
     """
@@ -64,7 +63,6 @@ class RelativeAttention(keras.layers.Layer):
         left_context: int | None = None,
         lookahead: int | None = None,
         use_bias: bool = True,
-        dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -72,8 +70,7 @@ class RelativeAttention(keras.layers.Layer):
             raise ValueError(f"positions is {positions!r}; give one of {', '.join(POSITIONS)}")
         self.heads, self.key_dim, self.positions = heads, key_dim, positions
         self.left_context, self.lookahead = left_context, lookahead
-        self.use_bias, self.dropout_rate = use_bias, dropout
-        self.dropout = keras.layers.Dropout(dropout)
+        self.use_bias = use_bias
 
     def build(self, inputs_shape, mask_frames_shape=None):
         dim, inner = inputs_shape[-1], self.heads * self.key_dim
@@ -104,7 +101,7 @@ class RelativeAttention(keras.layers.Layer):
         shape = ops.shape(x)
         return ops.transpose(ops.reshape(x, (-1, shape[1], self.heads, self.key_dim)), (0, 2, 1, 3))
 
-    def call(self, inputs, mask_frames, training=None):
+    def call(self, inputs, mask_frames):
         frames = ops.shape(inputs)[1]
         query, key, value = (self.project(name, inputs) for name in ("query", "key", "value"))
         content = query if self.positions == "none" else query + self.content_bias
@@ -117,7 +114,7 @@ class RelativeAttention(keras.layers.Layer):
         if band is not None:
             visible = visible * ops.cast(band, scores.dtype)
         weights = ops.softmax(scores + (1.0 - visible) * -1e9, axis=-1)
-        mixed = ops.matmul(self.dropout(weights, training=training), self.split_heads(value))
+        mixed = ops.matmul(weights, self.split_heads(value))
         mixed = ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (-1, frames, self.heads * self.key_dim))
         return self.project("out", mixed)
 
@@ -162,7 +159,6 @@ class RelativeAttention(keras.layers.Layer):
             "left_context": self.left_context,
             "lookahead": self.lookahead,
             "use_bias": self.use_bias,
-            "dropout": self.dropout_rate,
         }
 
 

@@ -1,0 +1,172 @@
+"""Training data: features cached once, utterances put into buckets of length, batches of constant shape."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from tflite_asr.audio import read_audio
+from tflite_asr.errors import TfliteAsrError
+from tflite_asr.frontend import FrontEnd, log_mel
+from tflite_asr.frontend.log_mel import normalise
+from tflite_asr.manifest import Utterance, read_manifest
+from tflite_asr.tokens import Tokens
+from tflite_asr.training.augment import augment, spec_augment
+from tflite_asr.training.recipe import Recipe
+
+# A tenth apart: an utterance is padded by 5 % on average, and a compiling backend sees at most 40 shapes.
+_EDGES = sorted({int(np.ceil(48 * 1.1**i / 8)) * 8 for i in range(40)})
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Features float32 [batch, frames, mels], mask float32 [batch, frames / subsampling], labels int32
+    [batch, longest] padded with the blank, label_lengths int32 [batch]."""
+
+    features: np.ndarray
+    mask: np.ndarray
+    labels: np.ndarray
+    label_lengths: np.ndarray
+
+
+class Corpus:
+    """The utterances of one manifest with their un-normalised log-mels, float16 [frames, mels] each, in memory.
+
+    Features are kept in `cache` as one file a manifest, named after the manifest's text and the front end, so that a
+    changed list or front end is computed anew.
+    """
+
+    def __init__(
+        self,
+        manifest: str | Path,
+        frontend: FrontEnd,
+        tokens: Tokens,
+        cache: Path,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self.path = Path(manifest)
+        self.rows: list[Utterance] = read_manifest(manifest, tokens)
+        self.labels = [np.array(tokens.encode(row.text), np.int32) for row in self.rows]
+        raw = replace(frontend, normalise="none", mean=(), std=())
+        key = json.dumps([raw.to_dict(), [str(r.audio_filepath) for r in self.rows]], sort_keys=True)
+        file = cache / f"{self.path.parent.name}-{self.path.stem}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.npz"
+        if file.is_file():
+            with np.load(file) as stored:
+                flat, ends = stored["features"], stored["ends"]
+            self.log_mels = np.split(flat, ends[:-1])
+            return
+        self.log_mels = []
+        with ThreadPoolExecutor(2) as pool:
+            for done, features in enumerate(pool.map(lambda r: _features(r, raw), self.rows), 1):
+                self.log_mels.append(features)
+                if progress:
+                    progress(done, len(self.rows))
+        cache.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_suffix(".part.npz")
+        np.savez(temporary, features=np.concatenate(self.log_mels), ends=np.cumsum([len(f) for f in self.log_mels]))
+        temporary.replace(file)
+
+
+def _features(row: Utterance, frontend: FrontEnd) -> np.ndarray:
+    return log_mel(read_audio(row.audio_filepath, frontend.sample_rate), frontend).astype(np.float16)
+
+
+def measure_normalisation(corpora: Sequence[Corpus], frontend: FrontEnd) -> FrontEnd:
+    """The front end with the fixed per-mel mean and deviation of the training data."""
+    count, total, squares = 0, np.zeros(frontend.mels), np.zeros(frontend.mels)
+    for corpus in corpora:
+        for features in corpus.log_mels:
+            values = features.astype(np.float64)
+            count += len(values)
+            total += values.sum(axis=0)
+            squares += np.square(values).sum(axis=0)
+    mean = total / max(count, 1)
+    std = np.sqrt(squares / max(count, 1) - mean**2)
+    return replace(
+        frontend,
+        normalise="fixed",
+        mean=tuple(round(float(v), 4) for v in mean),
+        std=tuple(round(float(v), 4) for v in std),
+    )
+
+
+def training_batches(
+    corpora: Sequence[Corpus], recipe: Recipe, frontend: FrontEnd, subsampling: int, blank_id: int, epoch: int
+) -> list[Callable[[], Batch]]:
+    """One epoch's batches, to be made when they are wanted; the same for the same seed and epoch.
+
+    Raises:
+        TfliteAsrError: no utterance is short enough.
+    """
+    rng = np.random.default_rng([recipe.seed, epoch])
+    limit = recipe.curriculum_seconds if epoch < recipe.curriculum_epochs else recipe.max_seconds
+    drawn: dict[int, list[tuple[Corpus, int, int]]] = {}
+    for number, corpus in enumerate(corpora):
+        share = recipe.fractions[number] if number < len(recipe.fractions) else 1.0
+        size = len(corpus.rows)
+        picks = np.concatenate([rng.permutation(size) for _ in range(int(np.ceil(share)))])[: round(share * size)]
+        for index in picks:
+            frames = len(corpus.log_mels[index])
+            if frames * frontend.hop_seconds <= limit and frames >= 16:
+                edge = next(e for e in _EDGES if e >= frames / recipe.augmentation.speed[0])
+                drawn.setdefault(edge, []).append((corpus, int(index), int(rng.integers(2**31))))
+    batches: list[Callable[[], Batch]] = []
+    for edge, items in sorted(drawn.items()):
+        size = max(1, int(recipe.batch_seconds / (edge * frontend.hop_seconds)))
+        order = [items[i] for i in rng.permutation(len(items))]
+        order += order[: -len(order) % size] if len(order) >= size else []
+        for start in range(0, len(order) - size + 1, size):
+            chosen = order[start : start + size]
+            batches.append(lambda c=chosen, e=edge: _make(c, e, recipe, frontend, subsampling, blank_id, epoch))
+    if not batches:
+        raise TfliteAsrError(f"no batch of utterances up to {limit} s could be filled; raise max_seconds or add data")
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def _make(chosen, edge, recipe, frontend, subsampling, blank_id, epoch) -> Batch:
+    features, labels = [], []
+    for corpus, index, seed in chosen:
+        rng = np.random.default_rng(seed)
+        x = augment(corpus.log_mels[index].astype(np.float32), recipe.augmentation, frontend, rng)[:edge]
+        x = normalise(x, frontend).astype(np.float32)
+        if epoch >= recipe.augmentation.from_epoch:
+            x = spec_augment(x, recipe.augmentation, rng)
+        features.append(x)
+        labels.append(corpus.labels[index])
+    return collate(features, labels, edge, subsampling, blank_id)
+
+
+def collate(
+    features: Sequence[np.ndarray], labels: Sequence[np.ndarray], frames: int, subsampling: int, blank_id: int
+) -> Batch:
+    """Pad to `frames` (rounded up to the subsampling) and build the mask."""
+    frames = -(-frames // subsampling) * subsampling
+    longest = max(8, -(-max(map(len, labels)) // 8) * 8)
+    x = np.zeros((len(features), frames, features[0].shape[1]), np.float32)
+    mask = np.zeros((len(features), frames // subsampling), np.float32)
+    y = np.full((len(labels), longest), blank_id, np.int32)
+    for row, (f, label) in enumerate(zip(features, labels, strict=True)):
+        x[row, : len(f)] = f
+        mask[row, : -(-len(f) // subsampling)] = 1.0
+        y[row, : len(label)] = label
+    return Batch(x, mask, y, np.array([len(label) for label in labels], np.int32))
+
+
+def evaluation_batches(
+    corpus: Corpus, frontend: FrontEnd, subsampling: int, blank_id: int, batch_seconds: float
+) -> Iterator[tuple[list[int], Batch]]:
+    """Unperturbed batches of neighbours in length, with the index of each row."""
+    order = sorted(range(len(corpus.rows)), key=lambda i: len(corpus.log_mels[i]))
+    while order:
+        edge = next(e for e in _EDGES if e >= len(corpus.log_mels[order[0]]))
+        within = [i for i in order if len(corpus.log_mels[i]) <= edge]
+        take = within[: max(1, int(batch_seconds / (edge * frontend.hop_seconds)))]
+        order = order[len(take) :]
+        features = [normalise(corpus.log_mels[i].astype(np.float32), frontend).astype(np.float32) for i in take]
+        yield take, collate(features, [corpus.labels[i] for i in take], edge, subsampling, blank_id)

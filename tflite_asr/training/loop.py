@@ -1,0 +1,170 @@
+"""The training loop: read a recipe, train, keep the best checkpoint by dev WER, resume where it stopped."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jiwer
+import keras
+import numpy as np
+
+from tflite_asr.facts import ModelFacts
+from tflite_asr.frontend import FrontEnd
+from tflite_asr.models import ARCHITECTURES, build
+from tflite_asr.models.registry import config_class
+from tflite_asr.tokens import CHARACTERS, Tokens
+from tflite_asr.training.ctc import CTCTrainer
+from tflite_asr.training.data import Corpus, evaluation_batches, measure_normalisation, training_batches
+from tflite_asr.training.recipe import Recipe
+from tflite_asr.training.state import load_state, save_state
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the loop tells whoever shows it: `stage` is "features", "train" or "dev"."""
+
+    stage: str
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float = math.nan
+    dev_wer: float = math.nan
+
+
+def learning_rate(recipe: Recipe, step: int, epoch: float) -> float:
+    """Linear warm-up, a plateau, a linear fall to zero over the last `decay_epochs` epochs."""
+    fall = (recipe.epochs - epoch) / max(recipe.decay_epochs, 1e-9)
+    return recipe.learning_rate * min(1.0, (step + 1) / max(recipe.warmup_steps, 1), max(fall, 1e-3))
+
+
+def train(
+    recipe: Recipe,
+    manifests: Sequence[str | Path],
+    dev: Sequence[str | Path],
+    out: str | Path,
+    cache: str | Path = "build/features",
+    progress: Callable[[Progress], None] | None = None,
+) -> dict[str, Any]:
+    """Train a CTC model.
+
+    Writes `out` (best by pooled dev WER) with its facts, `NAME.history.jsonl` (a line an epoch) and `NAME.state.npz`,
+    from which the next call with the same arguments goes on; the state is removed by the user, not by us.
+
+    Args:
+        recipe: see `Recipe`.
+        manifests, dev: NeMo manifests.
+        out: the `.keras` file.
+        cache: folder of cached features.
+        progress: told after every step.
+
+    Returns:
+        The last line of the history, with `best_dev_wer` and `best_epoch`.
+    """
+    out, tell = Path(out), progress or (lambda _: None)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    keras.utils.set_random_seed(recipe.seed)
+    tokens = CHARACTERS
+    raw = FrontEnd.from_dict(recipe.frontend)
+
+    def corpus(path):
+        return Corpus(path, raw, tokens, Path(cache), lambda i, n: tell(Progress("features", 0, recipe.epochs, i, n)))
+
+    corpora, dev_corpora = [corpus(p) for p in manifests], [corpus(p) for p in dev]
+    frontend = measure_normalisation(corpora, raw)
+    size = ARCHITECTURES[recipe.architecture][2][recipe.size]
+    config = replace(size, **recipe.config, mels=frontend.mels, pieces=len(tokens.pieces))
+    assert isinstance(config, config_class(recipe.architecture))
+    model = build(recipe.architecture, config)
+    middle = f"encoder.block{recipe.intermediate_block - 1}.norm"
+    intermediate = (middle, recipe.intermediate_weight) if recipe.intermediate_weight else None
+    trainer = CTCTrainer(model, tokens.blank_id, intermediate)
+    optimizer = keras.optimizers.AdamW(
+        recipe.learning_rate, weight_decay=recipe.weight_decay, beta_2=0.98, global_clipnorm=recipe.clip_norm
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    trainer.compile(optimizer=optimizer, jit_compile=keras.backend.backend() == "jax")
+    state_path = out.with_suffix(".state.npz")
+    history_path = out.with_suffix(".history.jsonl")
+    done = {"epoch": 0, "step": 0, "best_dev_wer": math.inf, "best_epoch": 0}
+    record: dict[str, Any] = {}
+    if state_path.is_file():
+        done = load_state(state_path, model, optimizer)
+    facts = ModelFacts(
+        name=recipe.name,
+        architecture=recipe.architecture,
+        config=asdict(config),
+        frontend=frontend,
+        tokens=tokens,
+        subsampling=config.subsampling,
+    )
+    step = done["step"]
+    for epoch in range(done["epoch"], recipe.epochs):
+        batches = training_batches(corpora, recipe, frontend, config.subsampling, tokens.blank_id, epoch)
+        losses, started = [], time.monotonic()
+        with ThreadPoolExecutor(1) as ahead:
+            waiting = ahead.submit(batches[0])
+            for i in range(len(batches)):
+                batch = waiting.result()
+                if i + 1 < len(batches):
+                    waiting = ahead.submit(batches[i + 1])
+                optimizer.learning_rate = learning_rate(recipe, step, epoch + i / len(batches))
+                x, y = (batch.features, batch.mask), (batch.labels, batch.label_lengths)
+                trainer.reset_metrics()  # Keras averages over calls otherwise
+                loss = float(trainer.train_on_batch(x, y))
+                if not math.isfinite(loss):
+                    raise FloatingPointError(f"epoch {epoch}, step {step}: the loss is {loss}; lower learning_rate")
+                losses.append(loss)
+                step += 1
+                tell(Progress("train", epoch + 1, recipe.epochs, i + 1, len(batches), float(np.mean(losses[-100:]))))
+        wers = {f"{c.path.parent.name}-{c.path.stem}": c for c in dev_corpora}
+        texts = {name: transcripts(model, c, frontend, config.subsampling, tokens) for name, c in wers.items()}
+        per_corpus = {n: jiwer.wer([r.text for r in wers[n].rows], texts[n]) for n in wers}
+        pooled = jiwer.wer([r.text for c in wers.values() for r in c.rows], [t for ts in texts.values() for t in ts])
+        if pooled < done["best_dev_wer"]:
+            done["best_dev_wer"], done["best_epoch"] = pooled, epoch + 1
+            _save_best(out, model, facts, epoch + 1, pooled, per_corpus)
+        done["epoch"], done["step"] = epoch + 1, step
+        save_state(state_path, model, optimizer, done)
+        record = {
+            "epoch": epoch + 1,
+            "step": step,
+            "loss": round(float(np.mean(losses)), 4),
+            "dev_wer": round(pooled, 4),
+            **{f"dev_wer_{n}": round(w, 4) for n, w in per_corpus.items()},
+            "learning_rate": round(float(optimizer.learning_rate), 7),
+            "seconds": round(time.monotonic() - started, 1),
+        }
+        with history_path.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(record) + "\n")
+        tell(Progress("dev", epoch + 1, recipe.epochs, len(batches), len(batches), record["loss"], pooled))
+    return {**record, "best_dev_wer": done["best_dev_wer"], "best_epoch": done["best_epoch"]}
+
+
+def _save_best(out: Path, model: keras.Model, facts: ModelFacts, epoch: int, wer: float, per_corpus: dict) -> None:
+    temporary = out.with_name(f".{out.name}.part.keras")
+    model.save(temporary)
+    temporary.replace(out)
+    result = {"epoch": epoch, "dev_wer": round(wer, 4), **{f"dev_wer_{n}": round(w, 4) for n, w in per_corpus.items()}}
+    replace(facts, extra={"training": result}).write(out)
+
+
+def transcripts(
+    model: keras.Model, corpus: Corpus, frontend: FrontEnd, subsampling: int, tokens: Tokens, batch_seconds: float = 160
+) -> list[str]:
+    """Greedy CTC transcripts of a corpus, in its order."""
+    texts = [""] * len(corpus.rows)
+    for rows, batch in evaluation_batches(corpus, frontend, subsampling, tokens.blank_id, batch_seconds):
+        logits = keras.ops.convert_to_numpy(model.predict_on_batch([batch.features, batch.mask]))
+        for row, best, mask in zip(rows, logits.argmax(-1), batch.mask, strict=True):
+            ids = best[: int(mask.sum())]
+            changed = np.append(True, ids[1:] != ids[:-1]) if len(ids) else []
+            texts[row] = tokens.decode(int(i) for i in ids[changed])
+    return texts
