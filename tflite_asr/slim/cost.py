@@ -94,7 +94,9 @@ def _walk(model: Any, inputs: list[Any], prefix: str, by_layer: dict[str, int], 
         if isinstance(operation, (keras.Sequential, FUNCTIONAL)):
             return _walk(operation, tensors, f"{name}/", by_layer, uncounted)
         outputs = operation.compute_output_spec(*args, **kwargs)
-        rule = next((RULES[kind.__name__] for kind in type(operation).__mro__ if kind.__name__ in RULES), None)
+        rule = next(
+            (RULES[kind.__name__] for kind in type(operation).__mro__ if kind.__name__ in RULES), None
+        )
         if rule is not None:
             shapes = [tuple(t.shape) for t in tensors]
             macs = rule(operation, shapes, tuple(keras.tree.flatten(outputs)[0].shape))
@@ -109,7 +111,9 @@ def _walk(model: Any, inputs: list[Any], prefix: str, by_layer: dict[str, int], 
             state = visit(layer, state)
         return state
     if not isinstance(model, FUNCTIONAL):
-        raise TfliteAsrError(f"{model.name}: is no Functional model; rebuild it as one to count its multiply-adds")
+        raise TfliteAsrError(
+            f"{model.name}: is no Functional model; rebuild it as one to count its multiply-adds"
+        )
     return _through_graph(model, inputs, visit)
 
 
@@ -146,7 +150,9 @@ def _separable(layer: Any, shapes: list[Shape], out: Shape) -> int:
 def _attention(layer: Any, shapes: list[Shape], out: Shape) -> int:
     """keras.layers.MultiHeadAttention(query, value, key=value): four projections and two products."""
     query, value = shapes[0], shapes[1] if len(shapes) > 1 else shapes[0]
-    key = shapes[2] if len(shapes) > 2 and len(shapes[2]) == len(value) and shapes[2][-1] is not None else value
+    key = (
+        shapes[2] if len(shapes) > 2 and len(shapes[2]) == len(value) and shapes[2][-1] is not None else value
+    )
     targets, sources = math.prod(query[:-1]), math.prod(value[:-1])
     heads, key_dim = layer.num_heads, layer.key_dim
     value_dim = layer.get_config().get("value_dim") or key_dim

@@ -1,9 +1,9 @@
 """The grammar of `--drop`: which modules of a model a specification names.
 
-    spec       = item ("," item)*
-    item       = shorthand | component ("." component)*
-    component  = name | name with "*" for any run of characters | name FIRST "-" LAST (block4-5)
-    shorthand  = "positions" | "norms" | "batch_norms" | "biases"        every path that ends in that word
+spec       = item ("," item)*
+item       = shorthand | component ("." component)*
+component  = name | name with "*" for any run of characters | name FIRST "-" LAST (block4-5)
+shorthand  = "positions" | "norms" | "batch_norms" | "biases"        every path that ends in that word
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def dropped_paths(specs: str | Sequence[str], config: Any) -> tuple[str, ...]:
     Raises:
         TfliteAsrError: an item that names no module, or only modules that are dropped already.
     """
-    items = [item.strip() for spec in ([specs] if isinstance(specs, str) else specs) for item in spec.split(",")]
+    items = [
+        item.strip() for spec in ([specs] if isinstance(specs, str) else specs) for item in spec.split(",")
+    ]
     items = [item for item in items if item]
     if not items:
         raise TfliteAsrError("drop: no module named; give paths such as encoder.block3 or encoder.block*.ff1")
@@ -87,7 +89,9 @@ def _without_ranges(item: str) -> list[str]:
         if first > last:
             raise TfliteAsrError(f"drop: {item}: {component} counts down; write {name}{last}-{first}")
         if last - first > 999:
-            raise TfliteAsrError(f"drop: {item}: {component} names {last - first + 1} modules; no model has so many")
+            raise TfliteAsrError(
+                f"drop: {item}: {component} names {last - first + 1} modules; no model has so many"
+            )
         choices.append([f"{name}{index}" for index in range(first, last + 1)])
     return [".".join(components) for components in product(*choices)]
 
@@ -101,7 +105,9 @@ def _unknown(item: str, pattern: str, still: list[str]) -> str:
 
 def _natural(path: str) -> list[Any]:
     """Sort key in which block10 follows block9."""
-    return [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", path)]
+    return [
+        (not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", path)
+    ]
 
 
 def compact(paths: Iterable[str]) -> str:

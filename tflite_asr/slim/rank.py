@@ -76,7 +76,9 @@ def _log_probabilities(model: keras.Model, facts: ModelFacts, features: Sequence
     for clip in features:
         steps = len(clip) // facts.subsampling
         batch = [clip[None, : steps * facts.subsampling], np.ones((1, steps), np.float32)]
-        logits = keras.ops.convert_to_numpy(model(batch[: len(model.inputs)], training=False))[0].astype(np.float64)
+        logits = keras.ops.convert_to_numpy(model(batch[: len(model.inputs)], training=False))[0].astype(
+            np.float64
+        )
         logits -= logits.max(axis=-1, keepdims=True)
         rows.append(logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True)))
     return np.concatenate(rows)

@@ -56,10 +56,14 @@ def slim(
         TfliteAsrError: a path that the model does not have; facts that are missing or are not this model's.
     """
     if facts is None or facts.architecture is None:
-        raise TfliteAsrError("drop: the model's architecture is unknown; put architecture and config into its .toml")
+        raise TfliteAsrError(
+            "drop: the model's architecture is unknown; put architecture and config into its .toml"
+        )
     config = _config(facts)
     specs = [drop] if isinstance(drop, str) else list(drop)
-    dropped = dropped_paths(specs, config) if any(spec.strip(" ,") for spec in specs) else tuple(config.dropped)
+    dropped = (
+        dropped_paths(specs, config) if any(spec.strip(" ,") for spec in specs) else tuple(config.dropped)
+    )
     smaller_config = replace(config, dropped=dropped)
     smaller = build(facts.architecture, smaller_config)
     carry_weights(model, smaller, set(dropped) - set(config.dropped))
@@ -81,7 +85,9 @@ def _config(facts: ModelFacts) -> Any:
     try:
         return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.config.items()})
     except TypeError as error:
-        raise TfliteAsrError(f"{facts.name}: config of {facts.architecture}: {error}; mend the .toml") from error
+        raise TfliteAsrError(
+            f"{facts.name}: config of {facts.architecture}: {error}; mend the .toml"
+        ) from error
 
 
 def carry_weights(source: keras.Model, target: keras.Model, dropped: set[str]) -> None:
@@ -102,7 +108,9 @@ def carry_weights(source: keras.Model, target: keras.Model, dropped: set[str]) -
             )
     lost = [path for path in ours if path not in theirs and not _explained(path, dropped)]
     if lost:
-        raise TfliteAsrError(f"{source.name}: weight {lost[0]} is not in its config; its facts describe another model")
+        raise TfliteAsrError(
+            f"{source.name}: weight {lost[0]} is not in its config; its facts describe another model"
+        )
     for path, weight in theirs.items():
         weight.assign(np.asarray(keras.ops.convert_to_numpy(ours[path])))
 

@@ -1,0 +1,140 @@
+"""Move inputs until the model's batch norms see what they remember, gently or as published. TensorFlow only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tflite_asr.synthesis.shapes import ModelInputs
+from tflite_asr.synthesis.statistics import batch_norms, divergence, recorded_inputs
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How inputs are moved.
+
+    Attributes:
+        rate: of Adam.
+        steps: at most so many.
+        pull: weight of the mean squared distance from the start.
+        patience: steps without a gain of `gain` (relative) before the rate is halved (`halve`) or the batch is done.
+        halve: True: reduce on plateau down to `floor`, never stop; False: stop.
+    """
+
+    rate: float
+    steps: int
+    pull: float
+    patience: int
+    gain: float = 0.01
+    halve: bool = False
+    floor: float = 1e-4
+
+
+GENTLE = Recipe(rate=0.01, steps=60, pull=1.0, patience=10)
+PUBLISHED = Recipe(rate=0.05, steps=200, pull=0.0, patience=25, gain=1e-4, halve=True)
+
+_BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-7
+
+
+@contextmanager
+def deterministic_ops() -> Iterator[None]:
+    """TensorFlow's deterministic kernels while open; the caller's own setting comes back."""
+    from tensorflow.python.framework import config  # the public module can only switch it on
+
+    before = config.is_op_determinism_enabled()
+    config.enable_op_determinism()
+    try:
+        yield
+    finally:
+        if not before:
+            config.disable_op_determinism()
+
+
+def measure_of(model: Any, shape: ModelInputs) -> Any:
+    """A compiled function (features, start, mask, pull) to (loss, statistics, distance, gradient by features).
+
+    One trace serves every length: tracing a Conformer costs more than twenty steps of it.
+    """
+    import tensorflow as tf
+
+    layers = batch_norms(model)
+    time = shape.fixed_frames
+    features_spec = tf.TensorSpec((None, time, *shape.tail), tf.float32)
+    signature = [
+        features_spec,
+        features_spec,
+        tf.TensorSpec((None, None), tf.float32),
+        tf.TensorSpec((), tf.float32),
+    ]
+
+    @tf.function(input_signature=signature, autograph=False)
+    def measure(features: Any, start: Any, mask: Any, pull: Any) -> tuple[Any, Any, Any, Any]:
+        given = [features if role == "features" else mask for role in shape.roles]
+        with tf.GradientTape() as tape:
+            tape.watch(features)
+            with recorded_inputs(layers) as seen:
+                model(given if len(given) > 1 else given[0], training=False)
+            statistics = divergence(seen)
+            distance = tf.reduce_mean(tf.square(features - start))
+            loss = statistics + pull * distance
+        return loss, statistics, distance, tape.gradient(loss, features)
+
+    return measure
+
+
+def refine(
+    measure: Any,
+    clips: list[np.ndarray],
+    mask: np.ndarray,
+    recipe: Recipe,
+    on_step: Callable[[dict[str, float]], None] | None = None,
+) -> list[np.ndarray]:
+    """Move one batch of equally long clips, no padding among them; the model is frozen.
+
+    Args:
+        measure: from `measure_of`, of a model with at least one BatchNormalization.
+        clips: float32 [frames, mels], all of one length.
+        mask: float32 [clips, frames / subsampling], all ones.
+        recipe: how.
+        on_step: told each step's loss, statistics and distance, as measured before the step.
+
+    Returns:
+        The clips of the step with the least loss.
+    """
+    start = np.stack(clips)
+    features, best = start.copy(), start.copy()
+    pull = np.float32(recipe.pull)
+    moment, power = np.zeros_like(features), np.zeros_like(features)
+    rate, least, plateau, waited = recipe.rate, np.inf, np.inf, 0
+    for step in range(1, recipe.steps + 1):
+        loss, statistics, distance, gradient = (
+            value.numpy() for value in measure(features, start, mask, pull)
+        )
+        if on_step is not None:
+            on_step(
+                {
+                    "step": step - 1,
+                    "loss": float(loss),
+                    "statistics": float(statistics),
+                    "distance": float(distance),
+                }
+            )
+        if loss < least:
+            least, best = loss, features.copy()
+        if loss < plateau * (1 - recipe.gain):
+            plateau, waited = loss, 0
+        elif (waited := waited + 1) >= recipe.patience:
+            if not recipe.halve:
+                break
+            rate, waited = max(rate / 2, recipe.floor), 0
+        # Adam (Kingma and Ba 2015), on scale-free gradients: the loss is a mean over all values.
+        gradient = gradient * np.float32(gradient.size)
+        moment = _BETA1 * moment + (1 - _BETA1) * gradient
+        power = _BETA2 * power + (1 - _BETA2) * gradient**2
+        corrected = moment / (1 - _BETA1**step) / (np.sqrt(power / (1 - _BETA2**step)) + _EPSILON)
+        features = (features - rate * corrected).astype(np.float32)
+    return list(best)
