@@ -18,7 +18,17 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-_KEYS = {"schema_version", "name", "architecture", "config", "frontend", "tokens", "subsampling", "windows_seconds", "extra"}
+_KEYS = {
+    "architecture",
+    "config",
+    "extra",
+    "frontend",
+    "name",
+    "schema_version",
+    "subsampling",
+    "tokens",
+    "windows_seconds",
+}
 
 
 @dataclass(frozen=True)
@@ -80,15 +90,14 @@ class ModelFacts:
         path = cls.path_for(keras_path)
         if not path.is_file():
             return None
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise TfliteAsrError(f"{path}: is not TOML ({error}); mend the file") from error
+        values = read_toml(path)
         if unknown := sorted(set(values) - _KEYS):
             raise TfliteAsrError(f"{path}: unknown key {unknown[0]!r}; known are {', '.join(sorted(_KEYS))}")
         version = str(values.get("schema_version", "1.0"))
         if int(version.split(".")[0]) > 1:
-            raise TfliteAsrError(f"{path}: schema_version {version} is newer than 1.0; install a newer tflite_asr")
+            raise TfliteAsrError(
+                f"{path}: schema_version {version} is newer than 1.0; install a newer tflite_asr"
+            )
         tokens = values.get("tokens")
         try:
             return cls(
@@ -102,7 +111,23 @@ class ModelFacts:
                 extra=values.get("extra", {}),
             )
         except (KeyError, TypeError) as error:
-            raise TfliteAsrError(f"{path}: {error} is missing or malformed; see the README, 'Facts'") from error
+            raise TfliteAsrError(
+                f"{path}: {error} is missing or malformed; see the README, 'Facts'"
+            ) from error
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """The values of a TOML file.
+
+    Raises:
+        TfliteAsrError: a file that is missing or is no TOML.
+    """
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TfliteAsrError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise TfliteAsrError(f"{path}: is not TOML ({error}); mend the file") from error
 
 
 def _plain(value: Any) -> Any:

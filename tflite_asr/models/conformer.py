@@ -44,11 +44,15 @@ class ConformerConfig:
 
     def __post_init__(self) -> None:
         if self.dim % self.heads:
-            raise TfliteAsrError(f"conformer: dim {self.dim} is not a multiple of heads {self.heads}; change one")
+            raise TfliteAsrError(
+                f"conformer: dim {self.dim} is not a multiple of heads {self.heads}; change one"
+            )
         if self.subsampling < 1 or self.subsampling & (self.subsampling - 1):
             raise TfliteAsrError(f"conformer: subsampling is {self.subsampling}; give a power of two")
         if self.positions not in POSITIONS:
-            raise TfliteAsrError(f"conformer: positions is {self.positions!r}; give one of {', '.join(POSITIONS)}")
+            raise TfliteAsrError(
+                f"conformer: positions is {self.positions!r}; give one of {', '.join(POSITIONS)}"
+            )
         if self.padding not in ("same", "causal"):
             raise TfliteAsrError(f"conformer: padding is {self.padding!r}; give same or causal")
 
@@ -74,7 +78,9 @@ class ConformerConfig:
 
 
 TINY = ConformerConfig(blocks=2, dim=16, heads=2, kernel=5, subsampling_channels=8)
-SHIPPED = ConformerConfig(blocks=6, dim=128, heads=4, kernel=15, subsampling_channels=32)
+SHIPPED = ConformerConfig(
+    blocks=6, dim=128, heads=4, feed_forward_multiplier=2, kernel=15, subsampling_channels=32
+)
 SMALL = ConformerConfig(blocks=16, dim=144, heads=4)
 MEDIUM = ConformerConfig(blocks=16, dim=256, heads=4)
 LARGE = ConformerConfig(blocks=17, dim=512, heads=8)
@@ -143,7 +149,12 @@ class _Builder:
         return self.drop(x, path)
 
     def block(self, x, path: str):
-        modules = {"ff1": self.feed_forward, "mhsa": self.attention, "conv": self.convolution, "ff2": self.feed_forward}
+        modules = {
+            "ff1": self.feed_forward,
+            "mhsa": self.attention,
+            "conv": self.convolution,
+            "ff2": self.feed_forward,
+        }
         for name, module in modules.items():
             if self.has(f"{path}.{name}"):
                 residual = self.drop(module(x, f"{path}.{name}"), f"{path}.{name}")
@@ -155,7 +166,9 @@ class _Builder:
         width = self.config.dim * self.config.feed_forward_multiplier
         x = self.dense(width, f"{path}.dense1")(self.norm(x, f"{path}.norm"))
         x = self.drop(keras.layers.Activation("silu", name=f"{path}.silu")(x), f"{path}.inner")
-        return keras.layers.Rescaling(0.5, name=f"{path}.half")(self.dense(self.config.dim, f"{path}.dense2")(x))
+        return keras.layers.Rescaling(0.5, name=f"{path}.half")(
+            self.dense(self.config.dim, f"{path}.dense2")(x)
+        )
 
     def attention(self, x, path: str):
         config = self.config

@@ -79,15 +79,23 @@ class RelativeAttention(keras.layers.Layer):
         self._add_projection("out", (inner, dim))
         if self.positions == "relative":
             glorot = keras.initializers.GlorotUniform()
-            self.position_kernel = self.add_weight(name="position_kernel", shape=(dim, inner), initializer=glorot)
+            self.position_kernel = self.add_weight(
+                name="position_kernel", shape=(dim, inner), initializer=glorot
+            )
             self.content_bias = self.add_weight(name="content_bias", shape=(inner,), initializer="zeros")
             self.position_bias = self.add_weight(name="position_bias", shape=(inner,), initializer="zeros")
         self.built = True
 
     def _add_projection(self, name: str, shape: tuple[int, int]) -> None:
-        kernel = self.add_weight(name=f"{name}_kernel", shape=shape, initializer=keras.initializers.GlorotUniform())
+        kernel = self.add_weight(
+            name=f"{name}_kernel", shape=shape, initializer=keras.initializers.GlorotUniform()
+        )
         setattr(self, f"{name}_kernel", kernel)
-        bias = self.add_weight(name=f"{name}_bias", shape=shape[1:], initializer="zeros") if self.use_bias else None
+        bias = (
+            self.add_weight(name=f"{name}_bias", shape=shape[1:], initializer="zeros")
+            if self.use_bias
+            else None
+        )
         setattr(self, f"{name}_bias", bias)
 
     def project(self, name: str, x):

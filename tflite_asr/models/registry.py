@@ -14,7 +14,9 @@ from tflite_asr.errors import TfliteAsrError
 from tflite_asr.models.conformer import SIZES, ConformerConfig, build_conformer
 
 _PROBE = keras.Input((1,))
-FUNCTIONAL: type = type(keras.Model(_PROBE, _PROBE))  # the class that Keras gives Functional models, and names nowhere
+FUNCTIONAL: type = type(
+    keras.Model(_PROBE, _PROBE)
+)  # the class that Keras gives Functional models, and names nowhere
 ARCHITECTURES = {"conformer": (ConformerConfig, build_conformer, SIZES)}
 
 
@@ -25,7 +27,9 @@ def config_class(architecture: str) -> type:
         TfliteAsrError: an unknown architecture.
     """
     if architecture not in ARCHITECTURES:
-        raise TfliteAsrError(f"architecture {architecture!r} is unknown; known are {', '.join(ARCHITECTURES)}")
+        raise TfliteAsrError(
+            f"architecture {architecture!r} is unknown; known are {', '.join(ARCHITECTURES)}"
+        )
     return ARCHITECTURES[architecture][0]
 
 
@@ -39,7 +43,9 @@ def build(architecture: str, config: Any) -> keras.Model:
     if isinstance(config, dict):
         known = {f.name for f in fields(kind)}
         if unknown := sorted(set(config) - known):
-            raise TfliteAsrError(f"{architecture}: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
+            raise TfliteAsrError(
+                f"{architecture}: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}"
+            )
         config = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()})
     return ARCHITECTURES[architecture][1](config)
 
@@ -67,5 +73,7 @@ def load_model(path: str | Path) -> keras.Model:
             mend = f"cannot be loaded ({type(error).__name__}: {reason[:160]}); save the model again"
         raise TfliteAsrError(f"{path}: {mend}") from error
     if not isinstance(model, (FUNCTIONAL, keras.Sequential)):
-        raise TfliteAsrError(f"{path}: is a subclassed model ({type(model).__name__}); rebuild it as a Functional one")
+        raise TfliteAsrError(
+            f"{path}: is a subclassed model ({type(model).__name__}); rebuild it as a Functional one"
+        )
     return model

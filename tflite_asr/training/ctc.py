@@ -16,7 +16,9 @@ class CTCTrainer(keras.Model):
             that loss's weight (intermediate CTC, Lee and Watanabe 2021).
     """
 
-    def __init__(self, model: keras.Model, blank_id: int, intermediate: tuple[str, float] | None = None) -> None:
+    def __init__(
+        self, model: keras.Model, blank_id: int, intermediate: tuple[str, float] | None = None
+    ) -> None:
         super().__init__(name="trainer")
         self.blank_id, self.weight = blank_id, intermediate[1] if intermediate else 0.0
         self.network = model
@@ -35,7 +37,9 @@ class CTCTrainer(keras.Model):
         count = ops.cast(ops.sum(label_lengths), "float32")
 
         def nats(logits):
-            return ops.sum(ops.ctc_loss(labels, logits, label_lengths, frames, mask_index=self.blank_id)) / count
+            return (
+                ops.sum(ops.ctc_loss(labels, logits, label_lengths, frames, mask_index=self.blank_id)) / count
+            )
 
         if not self.weight:
             return nats(y_pred)

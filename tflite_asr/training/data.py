@@ -55,7 +55,10 @@ class Corpus:
         self.labels = [np.array(tokens.encode(row.text), np.int32) for row in self.rows]
         raw = replace(frontend, normalise="none", mean=(), std=())
         key = json.dumps([raw.to_dict(), [str(r.audio_filepath) for r in self.rows]], sort_keys=True)
-        file = cache / f"{self.path.parent.name}-{self.path.stem}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.npz"
+        file = (
+            cache
+            / f"{self.path.parent.name}-{self.path.stem}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.npz"
+        )
         if file.is_file():
             with np.load(file) as stored:
                 flat, ends = stored["features"], stored["ends"]
@@ -69,7 +72,9 @@ class Corpus:
                     progress(done, len(self.rows))
         cache.mkdir(parents=True, exist_ok=True)
         temporary = file.with_suffix(".part.npz")
-        np.savez(temporary, features=np.concatenate(self.log_mels), ends=np.cumsum([len(f) for f in self.log_mels]))
+        np.savez(
+            temporary, features=np.concatenate(self.log_mels), ends=np.cumsum([len(f) for f in self.log_mels])
+        )
         temporary.replace(file)
 
 
@@ -110,7 +115,9 @@ def training_batches(
     for number, corpus in enumerate(corpora):
         share = recipe.fractions[number] if number < len(recipe.fractions) else 1.0
         size = len(corpus.rows)
-        picks = np.concatenate([rng.permutation(size) for _ in range(int(np.ceil(share)))])[: round(share * size)]
+        picks = np.concatenate([rng.permutation(size) for _ in range(int(np.ceil(share)))])[
+            : round(share * size)
+        ]
         for index in picks:
             frames = len(corpus.log_mels[index])
             if frames * frontend.hop_seconds <= limit and frames >= 16:
@@ -123,9 +130,13 @@ def training_batches(
         order += order[: -len(order) % size] if len(order) >= size else []
         for start in range(0, len(order) - size + 1, size):
             chosen = order[start : start + size]
-            batches.append(lambda c=chosen, e=edge: _make(c, e, recipe, frontend, subsampling, blank_id, epoch))
+            batches.append(
+                lambda c=chosen, e=edge: _make(c, e, recipe, frontend, subsampling, blank_id, epoch)
+            )
     if not batches:
-        raise TfliteAsrError(f"no batch of utterances up to {limit} s could be filled; raise max_seconds or add data")
+        raise TfliteAsrError(
+            f"no batch of utterances up to {limit} s could be filled; raise max_seconds or add data"
+        )
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
@@ -168,5 +179,7 @@ def evaluation_batches(
         within = [i for i in order if len(corpus.log_mels[i]) <= edge]
         take = within[: max(1, int(batch_seconds / (edge * frontend.hop_seconds)))]
         order = order[len(take) :]
-        features = [normalise(corpus.log_mels[i].astype(np.float32), frontend).astype(np.float32) for i in take]
+        features = [
+            normalise(corpus.log_mels[i].astype(np.float32), frontend).astype(np.float32) for i in take
+        ]
         yield take, collate(features, [corpus.labels[i] for i in take], edge, subsampling, blank_id)

@@ -75,7 +75,9 @@ def train(
     raw = FrontEnd.from_dict(recipe.frontend)
 
     def corpus(path):
-        return Corpus(path, raw, tokens, Path(cache), lambda i, n: tell(Progress("features", 0, recipe.epochs, i, n)))
+        return Corpus(
+            path, raw, tokens, Path(cache), lambda i, n: tell(Progress("features", 0, recipe.epochs, i, n))
+        )
 
     corpora, dev_corpora = [corpus(p) for p in manifests], [corpus(p) for p in dev]
     frontend = measure_normalisation(corpora, raw)
@@ -120,14 +122,24 @@ def train(
                 trainer.reset_metrics()  # Keras averages over calls otherwise
                 loss = float(trainer.train_on_batch(x, y))
                 if not math.isfinite(loss):
-                    raise FloatingPointError(f"epoch {epoch}, step {step}: the loss is {loss}; lower learning_rate")
+                    raise FloatingPointError(
+                        f"epoch {epoch}, step {step}: the loss is {loss}; lower learning_rate"
+                    )
                 losses.append(loss)
                 step += 1
-                tell(Progress("train", epoch + 1, recipe.epochs, i + 1, len(batches), float(np.mean(losses[-100:]))))
+                tell(
+                    Progress(
+                        "train", epoch + 1, recipe.epochs, i + 1, len(batches), float(np.mean(losses[-100:]))
+                    )
+                )
         wers = {f"{c.path.parent.name}-{c.path.stem}": c for c in dev_corpora}
-        texts = {name: transcripts(model, c, frontend, config.subsampling, tokens) for name, c in wers.items()}
+        texts = {
+            name: transcripts(model, c, frontend, config.subsampling, tokens) for name, c in wers.items()
+        }
         per_corpus = {n: jiwer.wer([r.text for r in wers[n].rows], texts[n]) for n in wers}
-        pooled = jiwer.wer([r.text for c in wers.values() for r in c.rows], [t for ts in texts.values() for t in ts])
+        pooled = jiwer.wer(
+            [r.text for c in wers.values() for r in c.rows], [t for ts in texts.values() for t in ts]
+        )
         if pooled < done["best_dev_wer"]:
             done["best_dev_wer"], done["best_epoch"] = pooled, epoch + 1
             _save_best(out, model, facts, epoch + 1, pooled, per_corpus)
@@ -148,16 +160,27 @@ def train(
     return {**record, "best_dev_wer": done["best_dev_wer"], "best_epoch": done["best_epoch"]}
 
 
-def _save_best(out: Path, model: keras.Model, facts: ModelFacts, epoch: int, wer: float, per_corpus: dict) -> None:
+def _save_best(
+    out: Path, model: keras.Model, facts: ModelFacts, epoch: int, wer: float, per_corpus: dict
+) -> None:
     temporary = out.with_name(f".{out.name}.part.keras")
     model.save(temporary)
     temporary.replace(out)
-    result = {"epoch": epoch, "dev_wer": round(wer, 4), **{f"dev_wer_{n}": round(w, 4) for n, w in per_corpus.items()}}
+    result = {
+        "epoch": epoch,
+        "dev_wer": round(wer, 4),
+        **{f"dev_wer_{n}": round(w, 4) for n, w in per_corpus.items()},
+    }
     replace(facts, extra={"training": result}).write(out)
 
 
 def transcripts(
-    model: keras.Model, corpus: Corpus, frontend: FrontEnd, subsampling: int, tokens: Tokens, batch_seconds: float = 160
+    model: keras.Model,
+    corpus: Corpus,
+    frontend: FrontEnd,
+    subsampling: int,
+    tokens: Tokens,
+    batch_seconds: float = 160,
 ) -> list[str]:
     """Greedy CTC transcripts of a corpus, in its order."""
     texts = [""] * len(corpus.rows)

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from tflite_asr.errors import TfliteAsrError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from tflite_asr.facts import read_toml
 
 
 @dataclass(frozen=True)
@@ -87,12 +82,7 @@ class Recipe:
             TfliteAsrError: a missing file, no TOML, an unknown key.
         """
         path = Path(path)
-        if not path.is_file():
-            raise TfliteAsrError(f"{path}: no such recipe; recipes/conformer-ctc/recipe.toml is an example")
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise TfliteAsrError(f"{path}: is not TOML ({error}); mend the file") from error
+        values = read_toml(path)
         augmentation = _checked(Augmentation, values.pop("augmentation", {}), f"{path}: [augmentation]")
         values.setdefault("name", path.stem)
         return cls(**{**_tuples(values, cls, str(path)), "augmentation": augmentation})

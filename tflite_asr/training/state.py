@@ -19,7 +19,9 @@ from tflite_asr.errors import TfliteAsrError
 _MOMENTS = {"momentum": (ml_dtypes.float8_e4m3fn, 240.0), "velocity": (ml_dtypes.float8_e5m2, 28672.0)}
 
 
-def save_state(path: Path, model: keras.Model, optimizer: keras.optimizers.Optimizer, progress: dict[str, Any]) -> None:
+def save_state(
+    path: Path, model: keras.Model, optimizer: keras.optimizers.Optimizer, progress: dict[str, Any]
+) -> None:
     """Write the state to a temporary sibling, then rename it: a kill leaves the old one."""
     arrays = {f"weight/{i}": np.asarray(w) for i, w in enumerate(model.get_weights())}
     for i, variable in enumerate(optimizer.variables):

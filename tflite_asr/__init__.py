@@ -1,0 +1,96 @@
+"""tflite_asr: from a float Keras speech-recognition checkpoint to an integer-only TFLite bundle, without any data.
+
+    import tflite_asr
+
+    bundle = tflite_asr.export("conformer-ctc", "build/int8")
+    print(tflite_asr.load("build/int8").transcribe("recording.wav").text)
+
+Names are imported when they are first used: evaluating a bundle needs neither Keras nor TensorFlow.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING, Any
+
+# The verb and its room share a name: importing both here leaves the name to the verb.
+from tflite_asr.audit import AuditReport, audit
+
+if TYPE_CHECKING:
+    from tflite_asr.bundle import Bundle
+    from tflite_asr.errors import Finding, TfliteAsrError
+    from tflite_asr.facts import ModelFacts
+    from tflite_asr.frontend import FrontEnd
+    from tflite_asr.measure.evaluate import Evaluation, evaluate
+    from tflite_asr.pipeline import export, shipped_models, slim_checkpoint
+    from tflite_asr.runtime.transcriber import Transcriber
+    from tflite_asr.synthesis import representative_dataset, synthesize
+    from tflite_asr.tokens import Tokens
+
+_HOMES = {
+    "Bundle": "bundle",
+    "Evaluation": "measure.evaluate",
+    "Finding": "errors",
+    "FrontEnd": "frontend",
+    "ModelFacts": "facts",
+    "TfliteAsrError": "errors",
+    "Tokens": "tokens",
+    "Transcriber": "runtime.transcriber",
+    "evaluate": "measure.evaluate",
+    "export": "pipeline",
+    "representative_dataset": "synthesis",
+    "shipped_models": "pipeline",
+    "slim_checkpoint": "pipeline",
+    "synthesize": "synthesis",
+}
+__all__ = [
+    "AuditReport",
+    "Bundle",
+    "Evaluation",
+    "Finding",
+    "FrontEnd",
+    "ModelFacts",
+    "TfliteAsrError",
+    "Tokens",
+    "Transcriber",
+    "audit",
+    "evaluate",
+    "export",
+    "load",
+    "representative_dataset",
+    "shipped_models",
+    "slim_checkpoint",
+    "synthesize",
+]
+
+
+def load(bundle: Any, runtime: str = "litert", delegate: str = "xnnpack", threads: int = 1) -> Transcriber:
+    """A bundle, checked and ready to transcribe: `tflite_asr.load(folder).transcribe("recording.wav").text`.
+
+    Args:
+        bundle: a bundle's folder, or a `Bundle`.
+        runtime: "litert" or "tflite-runtime".
+        delegate: "xnnpack", "builtin" or "reference".
+        threads: of the interpreter.
+
+    Raises:
+        TfliteAsrError: a feature-only bundle, or no runtime installed.
+        Finding: a broken bundle.
+    """
+    from tflite_asr.runtime.transcriber import Transcriber
+
+    return Transcriber(bundle, runtime, delegate, threads)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(import_module(f"tflite_asr.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    if name == "__version__":
+        return metadata.version("tflite-asr")
+    raise AttributeError(f"module 'tflite_asr' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
