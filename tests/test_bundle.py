@@ -82,9 +82,14 @@ def test_what_is_written_is_what_is_loaded(folder: Path):
 def test_bundle_json_holds_the_keys_of_schema_1(folder: Path):
     values = json.loads((folder / "bundle.json").read_text())
     assert list(values)[0] == "schema_version" and values["schema_version"] == "1.0"
-    assert {"name", "scheme", "lowered", "drop", "frontend", "subsampling", "tokens", "signatures"} < set(values)
+    assert {"name", "scheme", "lowered", "drop", "frontend", "subsampling", "tokens", "signatures"} < set(
+        values
+    )
     assert {"calibration", "files", "made_with"} < set(values)
-    assert values["files"]["model.tflite"]["bytes"] == 500 and len(values["files"]["model.tflite"]["sha256"]) == 64
+    assert (
+        values["files"]["model.tflite"]["bytes"] == 500
+        and len(values["files"]["model.tflite"]["sha256"]) == 64
+    )
 
 
 def test_the_same_content_gives_the_same_bytes(folder: Path, tmp_path: Path):
@@ -196,7 +201,9 @@ def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatc
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(bundle_module.tempfile, "mkdtemp", refuse)
-    with pytest.raises(TfliteAsrError, match=r"bundle: cannot be written \(permission denied\); choose a folder"):
+    with pytest.raises(
+        TfliteAsrError, match=r"bundle: cannot be written \(permission denied\); choose a folder"
+    ):
         write(tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
 
@@ -213,7 +220,9 @@ def test_a_full_disk_leaves_nothing_and_keeps_what_was_there(folder: Path, monke
 
     monkeypatch.setattr(Path, "write_bytes", fills_up)
     for out in (folder, folder.parent / "another"):
-        with pytest.raises(TfliteAsrError, match=f"{out.name}: no space is left on the device; free some") as error:
+        with pytest.raises(
+            TfliteAsrError, match=f"{out.name}: no space is left on the device; free some"
+        ) as error:
             write(out, model=b"new", overwrite=True)
         assert "\n" not in str(error.value)
     assert siblings(folder) == ["bundle"]

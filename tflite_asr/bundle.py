@@ -88,7 +88,9 @@ class BundleInfo:
         if not major.isdigit():
             raise Finding(f"{where}: schema_version is {version!r}, not a version; export the bundle again")
         if int(major) > int(SCHEMA_VERSION.partition(".")[0]):
-            raise Finding(f"{where}: schema_version {version} is newer than {SCHEMA_VERSION}; install a newer tflite-asr")
+            raise Finding(
+                f"{where}: schema_version {version} is newer than {SCHEMA_VERSION}; install a newer tflite-asr"
+            )
         known = {f.name for f in fields(cls)}
         try:
             kept = {key: value for key, value in values.items() if key in known}
@@ -174,7 +176,9 @@ class Bundle:
             try:
                 tokens = Tokens.read(path / str(info.tokens["file"]), int(info.tokens["blank_id"]))
             except (KeyError, ValueError, TfliteAsrError) as error:
-                raise Finding(f"{path / INFO_FILE}: tokens cannot be read ({error}); export the bundle again") from error
+                raise Finding(
+                    f"{path / INFO_FILE}: tokens cannot be read ({error}); export the bundle again"
+                ) from error
         return cls(path, info, tokens)
 
 
@@ -187,7 +191,9 @@ def check_output(out: str | Path, overwrite: bool = False) -> None:
     out = Path(out)
     if out.exists() or out.is_symlink():
         if not overwrite:
-            raise TfliteAsrError(f"{out}: exists; choose another folder or allow overwriting it (--overwrite)")
+            raise TfliteAsrError(
+                f"{out}: exists; choose another folder or allow overwriting it (--overwrite)"
+            )
         if not out.is_dir() or (any(out.iterdir()) and not (out / INFO_FILE).is_file()):
             raise TfliteAsrError(f"{out}: is no bundle and will not be overwritten; choose another folder")
     parent = out.absolute().parent
@@ -285,7 +291,9 @@ def _check_files(path: Path, info: BundleInfo) -> None:
         if name not in present:
             raise Finding(f"{file}: is missing; copy or export the bundle again")
         if (size := file.stat().st_size) != facts.get("bytes"):
-            raise Finding(f"{file}: has {size} bytes, not {facts.get('bytes')}; copy or export the bundle again")
+            raise Finding(
+                f"{file}: has {size} bytes, not {facts.get('bytes')}; copy or export the bundle again"
+            )
         if (digest := _digest(file)) != facts.get("sha256"):
             raise Finding(
                 f"{file}: was changed (sha256 {digest[:12]}..., not {str(facts.get('sha256'))[:12]}...); "

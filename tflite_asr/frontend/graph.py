@@ -94,7 +94,9 @@ def _transform(frontend: FrontEnd) -> _Transform:
             second[k2, 0, :, 2 * k1], second[k2, 1, :, 2 * k1] = np.cos(turn), np.sin(turn)
             second[k2, 0, :, 2 * k1 + 1], second[k2, 1, :, 2 * k1 + 1] = -np.sin(turn), np.cos(turn)
             bins[k2, 2 * k1 : 2 * k1 + 2] = min(k, size - k)  # the mirrored bin has the same power
-    second = second.reshape(short // 2, 2 * radix, 2 * radix).transpose(1, 0, 2).reshape(1, 1, 2 * radix, size)
+    second = (
+        second.reshape(short // 2, 2 * radix, 2 * radix).transpose(1, 0, 2).reshape(1, 1, 2 * radix, size)
+    )
     weights = _mel_weights(frontend, bins.ravel())
     return _Transform(block, radix, first.astype(np.float32), second.astype(np.float32), weights)
 

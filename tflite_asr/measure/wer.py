@@ -40,7 +40,10 @@ class ErrorCounts:
 
     def totals(self) -> dict[str, int]:
         """`{"substitutions", "deletions", "insertions", "units"}` over all utterances."""
-        return {name: int(getattr(self, name).sum()) for name in ("substitutions", "deletions", "insertions", "units")}
+        return {
+            name: int(getattr(self, name).sum())
+            for name in ("substitutions", "deletions", "insertions", "units")
+        }
 
 
 def word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorCounts:

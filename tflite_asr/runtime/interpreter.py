@@ -154,7 +154,7 @@ def open_interpreter(
     name = "model of " + format(len(model), ",") + " bytes" if isinstance(model, bytes) else str(model)
     if not isinstance(model, bytes) and not Path(model).is_file():
         raise TfliteAsrError(f"{name}: no such .tflite file; check the path")
-    engine_module = _engine_module(runtime)
+    engine_module = import_runtime(runtime)
     source = {"model_content": model} if isinstance(model, bytes) else {"model_path": str(model)}
     try:
         with _quiet(), warnings.catch_warnings():
@@ -174,15 +174,25 @@ def open_interpreter(
         ) from error
 
 
-def _engine_module(runtime: str) -> Any:
+def import_runtime(runtime: str) -> Any:
+    """The runtime's interpreter module.
+
+    Raises:
+        TfliteAsrError: one that is not installed, or cannot be imported; the message names both extras.
+    """
     module, _ = RUNTIMES[runtime]
     try:
         return importlib.import_module(module)
     except ImportError as error:
         offers = " or ".join(f'pip install "tflite-asr[{extra}]"' for _, extra in RUNTIMES.values())
-        if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] == module.split(".")[0]:
+        if (
+            isinstance(error, ModuleNotFoundError)
+            and (error.name or "").split(".")[0] == module.split(".")[0]
+        ):
             raise TfliteAsrError(f"runtime {runtime} is not installed; {offers}") from error
-        raise TfliteAsrError(f"runtime {runtime} cannot be imported ({_first_line(error)}); {offers}") from error
+        raise TfliteAsrError(
+            f"runtime {runtime} cannot be imported ({_first_line(error)}); {offers}"
+        ) from error
 
 
 def _facts(details: Mapping[str, Any]) -> dict[str, TensorFacts]:

@@ -80,6 +80,10 @@ class Transcriber:
                     f"{self.bundle.path}: no signature frontend_{frames} and {name} in both flatbuffers; "
                     "export the bundle again"
                 )
+        outputs = [self._model.signatures[name].outputs["logits"] for name in self.windows.values()]
+        if len({(facts.dtype, facts.scale, facts.zero_point) for facts in outputs}) > 1:
+            # Logits of several windows are joined as they are stored.
+            raise Finding(f"{self.bundle.path}: windows differ in the logits' scale; export the bundle again")
 
     @property
     def frame_seconds(self) -> float:

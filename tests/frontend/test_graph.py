@@ -1,0 +1,165 @@
+"""The graph of builtin ops against the NumPy face, on sound from silence to full scale."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from tflite_asr.audio import read_audio
+from tflite_asr.frontend import FrontEnd, log_mel
+from tflite_asr.frontend.graph import build_frontend, frontend_flatbuffers
+from tflite_asr.manifest import read_manifest
+from tflite_asr.quantize.windows import merge
+from tflite_asr.runtime import open_interpreter
+
+SHIPPED = FrontEnd(normalise="fixed", mean=tuple(np.linspace(-9, -6, 80)), std=tuple(np.linspace(3, 4, 80)))
+# One for every branch: pre-emphasis, HTK, centring, other rates and radices (16, 8, 4, 1), window and hop apart.
+CONFIGS = {
+    "plain": FrontEnd(),
+    "fixed": SHIPPED,
+    "nemo": FrontEnd(centre=True, preemphasis=0.97, normalise="per_feature", log_guard=2**-24),
+    "htk": FrontEnd(mel_scale="htk", mels=40, low_hz=20, high_hz=7600),
+    "8 kHz": FrontEnd(sample_rate=8000, fft_size=256, mels=40),
+    "22 kHz": FrontEnd(sample_rate=22050, fft_size=1024),
+    "odd hop": FrontEnd(hop_seconds=101 / 16000, window_seconds=401 / 16000),
+    "long window": FrontEnd(window_seconds=0.032, hop_seconds=0.01),
+}
+
+
+def noise(samples: int, level: float, seed: int = 0) -> np.ndarray:
+    return (np.random.default_rng(seed).standard_normal(samples) * level).astype(np.float32)
+
+
+def sounds(samples: int) -> dict[str, np.ndarray]:
+    """Silence, whispers, full scale, and silence that breaks into full scale."""
+    time = np.arange(samples) / 16000
+    chirp = np.sin(2 * np.pi * (100 * time + 1500 * time**2)).astype(np.float32)
+    burst = np.zeros(samples, np.float32)
+    burst[samples // 2 :] = np.sign(noise(samples - samples // 2, 1.0))
+    quiet = np.round(noise(samples, 2e-4) * 32768).astype(np.float32) / 32768
+    return {
+        "digital silence": np.zeros(samples, np.float32),
+        "quiet 16-bit noise": quiet,
+        "full-scale noise": np.clip(noise(samples, 0.7), -1, 1),
+        "full-scale chirp": chirp,
+        "silence, then full scale": burst,
+    }
+
+
+def run(data: bytes, frontend: FrontEnd, frames: int, audio: np.ndarray, valid: int | None = None) -> np.ndarray:
+    inputs = {"samples": audio[None]}
+    if frontend.normalise == "per_feature":
+        inputs["mask"] = (np.arange(frames) < (valid or frames)).astype(np.float32)[None]
+    return open_interpreter(data).run(f"frontend_{frames}", inputs)["features"][0]
+
+
+def assert_faces_agree(graph: np.ndarray, numpy: np.ndarray) -> None:
+    """The design's bound: 99.99 % of values within 1e-4 and all within 1e-3."""
+    apart = np.abs(graph - numpy)
+    assert apart.max() <= 1e-3
+    assert (apart > 1e-4).mean() <= 1e-4
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_both_faces_agree_for_every_setting(name):
+    frontend = CONFIGS[name]
+    (data,) = frontend_flatbuffers(frontend, [50])
+    audio = noise(frontend.samples(50), 0.1)
+    graph = run(data, frontend, 50, audio)
+    assert graph.shape == (50, frontend.mels)
+    assert_faces_agree(graph, log_mel(audio, frontend))
+
+
+@pytest.mark.parametrize("name", sounds(1600))
+def test_both_faces_agree_from_silence_to_full_scale(name, shipped_flatbuffer):
+    audio = sounds(SHIPPED.samples(200))[name]
+    assert_faces_agree(run(shipped_flatbuffer, SHIPPED, 200, audio), log_mel(audio, SHIPPED))
+
+
+@pytest.fixture(scope="session")
+def shipped_flatbuffer() -> bytes:
+    return merge(frontend_flatbuffers(SHIPPED, [200, 800]))
+
+
+def test_windows_in_one_file_compute_what_each_computes_alone(shipped_flatbuffer):
+    alone = frontend_flatbuffers(SHIPPED, [200, 800])
+    for data, frames in zip(alone, (200, 800), strict=True):
+        audio = noise(SHIPPED.samples(frames), 0.1, frames)
+        together = run(shipped_flatbuffer, SHIPPED, frames, audio)
+        np.testing.assert_array_equal(together, run(data, SHIPPED, frames, audio))
+    # The constants lie there once.
+    assert len(shipped_flatbuffer) < 1.1 * len(alone[0])
+
+
+def test_signatures_are_named_static_and_float(shipped_flatbuffer):
+    signatures = open_interpreter(shipped_flatbuffer).signatures
+    assert set(signatures) == {"frontend_200", "frontend_800"}
+    samples = signatures["frontend_800"].inputs["samples"]
+    features = signatures["frontend_800"].outputs["features"]
+    assert (samples.shape, samples.dtype) == ((1, SHIPPED.samples(800)), "float32")
+    assert (features.shape, features.dtype) == ((1, 800, 80), "float32")
+
+
+@pytest.mark.parametrize("delegate", ["builtin", "reference"])
+def test_other_kernels_agree_too(shipped_flatbuffer, delegate):
+    audio = noise(SHIPPED.samples(200), 0.1)
+    other = open_interpreter(shipped_flatbuffer, delegate=delegate)
+    assert_faces_agree(other.run("frontend_200", {"samples": audio[None]})["features"][0], log_mel(audio, SHIPPED))
+
+
+def test_per_feature_statistics_are_of_valid_frames_only():
+    frontend = FrontEnd(normalise="per_feature")
+    (data,) = frontend_flatbuffers(frontend, [50])
+    audio = noise(frontend.samples(30), 0.1)
+    padded = np.zeros(frontend.samples(50), np.float32)
+    padded[: len(audio)] = audio
+    graph = run(data, frontend, 50, padded, valid=30)
+    assert_faces_agree(graph[:30], log_mel(audio, frontend))
+
+
+def test_the_keras_model_gives_the_same_and_survives_saving(tmp_path: Path):
+    model = build_frontend(SHIPPED, 20)
+    audio = noise(SHIPPED.samples(20), 0.1)
+    features = np.asarray(model(audio[None]))
+    assert_faces_agree(features[0], log_mel(audio, SHIPPED))
+    model.save(tmp_path / "frontend.keras")
+    again = keras.models.load_model(tmp_path / "frontend.keras")
+    np.testing.assert_array_equal(np.asarray(again(audio[None])), features)
+
+
+def test_the_same_config_gives_the_same_bytes_in_another_process():
+    code = (
+        f"import sys; sys.path[:0] = {[p for p in sys.path if p]!r}\n"
+        "import hashlib\n"
+        "from tflite_asr.frontend import FrontEnd\n"
+        "from tflite_asr.frontend.graph import frontend_flatbuffers\n"
+        "from tflite_asr.quantize.windows import merge\n"
+        "print(hashlib.sha256(merge(frontend_flatbuffers(FrontEnd(), [20, 30]))).hexdigest())\n"
+    )
+    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True) for _ in range(2)]
+    digests = {run.stdout.strip().splitlines()[-1] for run in runs}
+    assert len(digests) == 1
+
+
+@pytest.mark.slow
+def test_both_faces_agree_on_real_speech(speech_data: Path):
+    (data,) = frontend_flatbuffers(SHIPPED, [800])
+    model = open_interpreter(data)
+    apart = []
+    for name in ("an4/dev", "speechocean762/dev", "ljspeech_part/train"):
+        for utterance in read_manifest(speech_data / f"{name}.jsonl")[:60]:
+            audio = read_audio(utterance.audio_filepath)[: SHIPPED.samples(800)]
+            for level in (1.0, 1.0 / max(1e-9, float(np.abs(audio).max()))):
+                samples = np.zeros((1, SHIPPED.samples(800)), np.float32)
+                samples[0, : len(audio)] = audio * np.float32(level)
+                expected = log_mel(audio * np.float32(level), SHIPPED)
+                graph = model.run("frontend_800", {"samples": samples})["features"][0]
+                apart.append(np.abs(graph[: len(expected)] - expected).ravel())
+    pooled = np.concatenate(apart)
+    assert pooled.max() <= 1e-3
+    assert (pooled > 1e-4).mean() <= 1e-4
