@@ -14,13 +14,14 @@ from tflite_asr.manifest import read_manifest
 from tflite_asr.synthesis.inputs import SyntheticInputs, on_grid
 
 
-def real_inputs(manifest: str | Path, facts: ModelFacts, limit: int = 48) -> SyntheticInputs:
+def real_inputs(manifest: str | Path, facts: ModelFacts, limit: int = 48, seed: int = 0) -> SyntheticInputs:
     """Features of a manifest's utterances, cut at the model's longest window.
 
     Args:
         manifest: NeMo's JSON lines; never an evaluation set.
         facts: must hold a front end.
-        limit: at most so many utterances, spread evenly over the manifest.
+        limit: at most so many utterances.
+        seed: of the draw, where the manifest has more.
 
     Returns:
         The same type as `synthesize`, its method the manifest's file name.
@@ -36,7 +37,8 @@ def real_inputs(manifest: str | Path, facts: ModelFacts, limit: int = 48) -> Syn
     if limit < 1:
         raise TfliteAsrError(f"calibration: limit is {limit}; give 1 or more utterances")
     rows = read_manifest(manifest)
-    chosen = np.unique(np.linspace(0, len(rows) - 1, min(limit, len(rows))).round().astype(int))
+    drawn = np.random.default_rng(seed).permutation(len(rows))[:limit]
+    chosen = sorted(int(index) for index in drawn)
     clips = [
         log_mel(read_audio(rows[index].audio_filepath, facts.frontend.sample_rate), facts.frontend)
         for index in chosen
@@ -46,4 +48,4 @@ def real_inputs(manifest: str | Path, facts: ModelFacts, limit: int = 48) -> Syn
         raise TfliteAsrError(
             f"{manifest}: every utterance is shorter than one analysis window; add longer ones"
         )
-    return SyntheticInputs(on_grid(clips), method=Path(manifest).name)
+    return SyntheticInputs(on_grid(clips), method=Path(manifest).name, seed=seed)
