@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/set-up
 # In CI nothing is rewritten: a file that the formatter would change is an error.
 FORMAT := $(if $(CI),--check,)
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PYTEST := $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
@@ -23,7 +24,8 @@ setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[export,train,dev]'
+	$(PIP_INSTALL) setuptools wheel
+	$(PIP_INSTALL) --no-build-isolation --editable '.[export,train,dev]'
 	@touch $@
 
 demo: setup
