@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
@@ -53,6 +54,16 @@ class ModelFacts:
     windows_seconds: tuple[float, ...] = (2, 4, 8, 16)
     extra: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if type(self.subsampling) is not int or self.subsampling < 1:
+            raise TfliteAsrError(f"subsampling is {self.subsampling!r}; give a whole number, 1 or more")
+        if not self.windows_seconds or any(
+            type(s) not in (int, float) or not 0 < s < math.inf for s in self.windows_seconds
+        ):
+            raise TfliteAsrError(
+                f"windows_seconds is {list(self.windows_seconds)}; give seconds above 0, one or more"
+            )
+
     @property
     def windows(self) -> tuple[int, ...]:
         """Window lengths in feature frames."""
@@ -94,6 +105,8 @@ class ModelFacts:
         if unknown := sorted(set(values) - _KEYS):
             raise TfliteAsrError(f"{path}: unknown key {unknown[0]!r}; known are {', '.join(sorted(_KEYS))}")
         version = str(values.get("schema_version", "1.0"))
+        if not version.split(".")[0].isdecimal():
+            raise TfliteAsrError(f"{path}: schema_version is {version!r}; write 1.0")
         if int(version.split(".")[0]) > 1:
             raise TfliteAsrError(
                 f"{path}: schema_version {version} is newer than 1.0; install a newer tflite_asr"
@@ -110,10 +123,12 @@ class ModelFacts:
                 windows_seconds=tuple(values.get("windows_seconds", (2, 4, 8, 16))),
                 extra=values.get("extra", {}),
             )
-        except (KeyError, TypeError) as error:
-            raise TfliteAsrError(
-                f"{path}: {error} is missing or malformed; see the README, 'Facts'"
-            ) from error
+        except KeyError as error:
+            raise TfliteAsrError(f"{path}: {error} is missing; add it") from error
+        except (TypeError, AttributeError) as error:
+            raise TfliteAsrError(f"{path}: a value is malformed ({error}); mend it") from error
+        except TfliteAsrError as error:
+            raise TfliteAsrError(f"{path}: {error}") from error
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -43,11 +44,18 @@ def read_manifest(path: str | Path, tokens: Tokens | None = None) -> list[Uttera
     """
     path = Path(path)
     if not path.is_file():
-        raise TfliteAsrError(f"{path}: no such manifest; give a JSON-lines file (audio_filepath, duration, text)")
+        raise TfliteAsrError(
+            f"{path}: no such manifest; give a JSON-lines file (audio_filepath, duration, text)"
+        )
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: JSON may hold U+2028 and its like unescaped.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
-        raise TfliteAsrError(f"{path}: is not UTF-8 text ({error.reason}); give a JSON-lines manifest") from error
+        raise TfliteAsrError(
+            f"{path}: is not UTF-8 text ({error.reason}); give a JSON-lines manifest"
+        ) from error
+    except OSError as error:
+        raise TfliteAsrError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
     rows = [_parse(path, number, line, tokens) for number, line in enumerate(lines, 1) if line.strip()]
     if not rows:
         raise TfliteAsrError(f"{path}: holds no utterance; add lines with audio_filepath, duration and text")
@@ -57,29 +65,35 @@ def read_manifest(path: str | Path, tokens: Tokens | None = None) -> list[Uttera
 def _parse(path: Path, number: int, line: str, tokens: Tokens | None) -> Utterance:
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise TfliteAsrError(f"{path}:{number}: is not JSON ({error.msg}); mend or remove the line") from error
+    except (ValueError, RecursionError) as error:
+        reason = getattr(error, "msg", str(error))
+        raise TfliteAsrError(f"{path}:{number}: is not JSON ({reason}); mend or remove the line") from error
     if not isinstance(row, dict):
-        raise TfliteAsrError(f"{path}:{number}: is not a JSON object; write {{\"audio_filepath\": ..., ...}}")
+        raise TfliteAsrError(f'{path}:{number}: is not a JSON object; write {{"audio_filepath": ..., ...}}')
     for key, kind in (("audio_filepath", str), ("duration", (int, float)), ("text", str)):
         if not isinstance(row.get(key), kind) or isinstance(row.get(key), bool):
             raise TfliteAsrError(f"{path}:{number}: {key} is {row.get(key)!r}; every line needs {key}")
+    if not 0 < row["duration"] < math.inf:
+        raise TfliteAsrError(
+            f"{path}:{number}: duration is {row['duration']}; give the seconds of audio, above 0"
+        )
     audio = Path(os.path.normpath(path.parent.absolute() / row.pop("audio_filepath")))
-    if not audio.is_file():
-        raise TfliteAsrError(f"{path}:{number}: audio file {audio} is missing; mend the line or restore the file")
+    if not os.path.isfile(audio):  # unlike Path.is_file, False for a name that cannot be
+        raise TfliteAsrError(
+            f"{path}:{number}: audio file {audio} is missing; mend the line or restore the file"
+        )
     raw = row.pop("text")
     text = normalise_text(raw)
+    # What normalisation would silently drop (another script, say) is named; punctuation is not.
+    if tokens is not None and (foreign := [c for c in raw if c.isalnum() and not normalise_text(c)]):
+        raise TfliteAsrError(
+            f"{path}:{number}: character {foreign[0]!r} is outside the model's alphabet; mend the text"
+        )
     if tokens is not None:
         try:
-            # What normalisation would silently drop (another script, say) is named; punctuation is not.
             tokens.encode(text)
-            foreign = [c for c in raw if c.isalpha() and not normalise_text(c)]
         except TfliteAsrError as error:
             raise TfliteAsrError(f"{path}:{number}: {error}") from error
-        if foreign:
-            raise TfliteAsrError(
-                f"{path}:{number}: character {foreign[0]!r} is outside the model's alphabet; mend the text"
-            )
     return Utterance(audio, float(row.pop("duration")), text, row)
 
 

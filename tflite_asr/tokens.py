@@ -46,9 +46,15 @@ class Tokens:
             raise TfliteAsrError(
                 f"blank id {self.blank_id} is outside the {len(self.pieces)} pieces; give 0 to {len(self.pieces) - 1}"
             )
-        if len(set(self.pieces)) != len(self.pieces):
-            twice = next(p for p in self.pieces if self.pieces.count(p) > 1)
-            raise TfliteAsrError(f"piece {twice!r} stands twice in the token list; remove one")
+        spelled: set[str] = set()
+        for index, piece in enumerate(self.pieces):
+            if not piece or set(piece) & {"\n", "\r"}:
+                raise TfliteAsrError(
+                    f"piece {index} is {piece!r}; a piece is at least one character on one line"
+                )
+            if (spelling := piece.replace(SPACE_MARK, " ")) in spelled:
+                raise TfliteAsrError(f"piece {piece!r} stands twice in the token list; remove one")
+            spelled.add(spelling)
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, longest piece first.
@@ -58,7 +64,7 @@ class Tokens:
         """
         ids, position = [], 0
         index = {p.replace(SPACE_MARK, " "): i for i, p in enumerate(self.pieces) if i != self.blank_id}
-        longest = max(map(len, index))
+        longest = max(map(len, index), default=0)
         while position < len(text):
             for size in range(min(longest, len(text) - position), 0, -1):
                 if (found := index.get(text[position : position + size])) is not None:
@@ -67,7 +73,7 @@ class Tokens:
                     break
             else:
                 raise TfliteAsrError(
-                    f"character {text[position]!r} of {text!r} is outside the alphabet; normalise the text first"
+                    f"character {text[position]!r} of {text!r} is outside the alphabet; normalise or mend the text"
                 )
         return ids
 
@@ -94,20 +100,30 @@ class Tokens:
         path = Path(path)
         if not path.is_file():
             raise TfliteAsrError(f"{path}: no such token file; give one `piece id` a line")
+        try:
+            # Not splitlines: it would also cut at characters that may well be pieces.
+            lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise TfliteAsrError(f"{path}: is no UTF-8 text ({error}); give one `piece id` a line") from error
         pieces: dict[int, str] = {}
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(lines, 1):
             piece, _, index = line.rpartition(" ")
-            if not piece or not index.isdigit():
+            if not piece or not index.isdecimal():
                 raise TfliteAsrError(f"{path}:{number}: {line!r} is not `piece id`; mend the line")
+            if int(index) in pieces:
+                raise TfliteAsrError(f"{path}:{number}: id {int(index)} stands twice; mend the line")
             pieces[int(index)] = piece
-        if sorted(pieces) != list(range(len(pieces))) or not pieces:
-            raise TfliteAsrError(f"{path}: ids must be 0 to {max(len(pieces) - 1, 0)}, each once; mend the file")
+        if sorted(pieces) != list(range(len(pieces))):
+            raise TfliteAsrError(f"{path}: ids must be 0 to {len(pieces) - 1}, each once; mend the file")
         ordered = tuple(" " if pieces[i] == SPACE_MARK else pieces[i] for i in range(len(pieces)))
         if blank_id is None:
             if BLANK_MARK not in ordered:
                 raise TfliteAsrError(f"{path}: no piece {BLANK_MARK}; give the blank's id")
             blank_id = ordered.index(BLANK_MARK)
-        return cls(ordered, blank_id)
+        try:
+            return cls(ordered, blank_id)
+        except TfliteAsrError as error:
+            raise TfliteAsrError(f"{path}: {error}") from error
 
 
 CHARACTERS = Tokens((BLANK_MARK, " ", "'", *"abcdefghijklmnopqrstuvwxyz"), blank_id=0)

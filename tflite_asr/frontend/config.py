@@ -8,6 +8,14 @@ from typing import Any
 
 from tflite_asr.errors import TfliteAsrError
 
+_KINDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "a word",
+    bool: "true or false",
+    tuple: "a list of numbers",
+}
+
 
 @dataclass(frozen=True)
 class FrontEnd:
@@ -48,10 +56,17 @@ class FrontEnd:
     std: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        choices = {"window": ("hann",), "mel_scale": ("slaney", "htk"), "normalise": ("fixed", "per_feature", "none")}
+        choices = {
+            "window": ("hann",),
+            "mel_scale": ("slaney", "htk"),
+            "normalise": ("fixed", "per_feature", "none"),
+        }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
-                raise TfliteAsrError(f"front end: {name} is {getattr(self, name)!r}; give one of {', '.join(allowed)}")
+                raise TfliteAsrError(
+                    f"front end: {name} is {getattr(self, name)!r}; give one of {', '.join(allowed)}"
+                )
+        self._check_numbers()
         if self.normalise == "fixed" and not (len(self.mean) == len(self.std) == self.mels):
             raise TfliteAsrError(
                 f"front end: normalise = fixed needs {self.mels} means and deviations, "
@@ -61,6 +76,20 @@ class FrontEnd:
             raise TfliteAsrError(
                 f"front end: a window of {self.window_samples} samples does not fit fft_size {self.fft_size}; raise it"
             )
+
+    def _check_numbers(self) -> None:
+        for name in ("sample_rate", "window_samples", "hop_samples", "fft_size", "log_guard", "mels"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise TfliteAsrError(f"front end: {name} is {getattr(self, name)!r}; give a number above 0")
+        if not 0 <= self.low_hz < self.top_hz <= self.sample_rate / 2:
+            raise TfliteAsrError(
+                f"front end: bands from {self.low_hz} to {self.top_hz} Hz do not lie within 0 to "
+                f"{self.sample_rate / 2} Hz; mend low_hz or high_hz"
+            )
+        if any(not math.isfinite(mean) for mean in self.mean) or any(
+            not 0 < std < math.inf for std in self.std
+        ):
+            raise TfliteAsrError("front end: a mean is no number or a std is not above 0; measure them again")
 
     @property
     def window_samples(self) -> int:
@@ -88,11 +117,23 @@ class FrontEnd:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> FrontEnd:
-        """Inverse of `to_dict`; an unknown key is an error that lists the known ones."""
-        known = {f.name for f in fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise TfliteAsrError(f"front end: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        """Inverse of `to_dict`.
+
+        Raises:
+            TfliteAsrError: an unknown key (the known ones are listed) or a value of the wrong type.
+        """
+        known = {f.name: type(f.default) for f in fields(cls)}
+        if unknown := sorted(set(values) - set(known)):
+            raise TfliteAsrError(
+                f"front end: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}"
+            )
+        given = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        for name, value in given.items():
+            kind = known[name]
+            fits = type(value) is kind or (kind is float and type(value) is int)
+            if not fits or (kind is tuple and any(type(v) not in (int, float) for v in value)):
+                raise TfliteAsrError(f"front end: {name} is {value!r}; give {_KINDS[kind]}")
+        return cls(**given)
 
     @property
     def top_hz(self) -> float:
