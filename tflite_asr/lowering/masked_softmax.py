@@ -1,0 +1,35 @@
+"""A Softmax layer that is given a mask, written out; an unmasked one stays SOFTMAX, which has an int8 kernel.
+
+Keras adds a large negative number where the mask is false, and the range of the scores is lost to it in int8: see
+attention_weights.py for the figures.
+"""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from tflite_asr.lowering.attention_weights import visible_keys
+from tflite_asr.lowering.multi_head_attention import as_numbers
+from tflite_asr.lowering.replacement import Replacement
+
+
+@keras.saving.register_keras_serializable(package="tflite_asr")
+class MaskedSoftmax(keras.layers.Softmax):
+    """keras.layers.Softmax over the last axis with the same config, arguments and result."""
+
+    def call(self, inputs, mask=None):
+        if mask is None:
+            return ops.softmax(inputs, axis=-1)
+        mask = as_numbers(mask, inputs.dtype)
+        scores = (inputs - ops.min(inputs, axis=-1, keepdims=True)) * mask
+        exponentials = ops.exp(scores - ops.max(scores, axis=-1, keepdims=True)) * visible_keys(mask)
+        half = ops.rsqrt(ops.sum(exponentials, axis=-1, keepdims=True))
+        return exponentials * half * half
+
+
+def rule(operation: keras.Operation) -> Replacement | None:
+    """A Softmax layer over the last axis."""
+    if type(operation) is not keras.layers.Softmax or operation.axis != -1:
+        return None
+    return Replacement((MaskedSoftmax.from_config(operation.get_config()),))

@@ -1,0 +1,74 @@
+"""tflite_asr's RelativeAttention as products per head and a softmax written out; figures in attention_weights.py."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from tflite_asr.lowering.attention_weights import attend, attend_heads, visible_keys
+from tflite_asr.lowering.replacement import Replacement, same_weights
+from tflite_asr.models.layers import RelativeAttention
+
+
+@keras.saving.register_keras_serializable(package="tflite_asr")
+class PerHeadRelativeAttention(RelativeAttention):
+    """RelativeAttention with the same weights, config, arguments and result.
+
+    The key's bias adds the same number to all scores of a query, which softmax does not see: it is left out, so that it
+    does not widen the range of the scores.
+    """
+
+    def call(self, inputs, mask_frames, training=None):
+        frames = ops.shape(inputs)[1]
+        scale = 1.0 / math.sqrt(self.key_dim)
+        query = ops.matmul(inputs, self.query_kernel * scale)
+        bias = 0.0 if self.query_bias is None else self.query_bias
+        relative = self.positions == "relative"
+        content = query + (bias + self.content_bias if relative else bias) * scale
+        position = query + (bias + self.position_bias) * scale if relative else None
+        key = ops.matmul(inputs, self.key_kernel)
+        value = self.project("value", inputs)
+        mask = ops.expand_dims(ops.cast(mask_frames, inputs.dtype), 1)
+        band = self.band(frames)
+        if band is not None:
+            mask = mask * ops.expand_dims(ops.cast(band, inputs.dtype), 0)
+        drop = self.dropout if training and self.dropout_rate > 0 else None
+        if inputs.shape[0] == 1 and inputs.shape[1] is not None:
+            biases = self._position_biases(position[0], inputs.shape[1]) if relative else None
+            mixed, _ = attend_heads(content[0], key[0], value[0], self.heads, mask[0], biases, drop)
+            mixed = ops.expand_dims(mixed, 0)
+        else:
+            scores = ops.matmul(self.split_heads(content), ops.transpose(self.split_heads(key), (0, 1, 3, 2)))
+            if relative:
+                scores = scores + self.position_scores(position, frames)
+            mask = ops.expand_dims(mask, 1)
+            columns = ops.transpose(self.split_heads(value), (0, 1, 3, 2))
+            mixed, _ = attend(scores, columns, mask, visible_keys(mask), drop)
+            mixed = ops.reshape(ops.transpose(mixed, (0, 3, 1, 2)), (-1, frames, self.heads * self.key_dim))
+        return self.project("out", mixed)
+
+    def _position_biases(self, query: Any, frames: int) -> list[Any]:
+        """For each head (q + v) r_{i-j}, float32 [frames, frames]; query [frames, heads * key_dim].
+
+        The products of all distances are read off by two slices around a reshape, `relative_shift` without its padding:
+        row i of `frames` numbers starts frames - 1 - i into its row of 2 frames - 1.
+        """
+        distances = ops.cast(frames - 1, "float32") - ops.cast(ops.arange(2 * frames - 1), "float32")
+        table = ops.matmul(ops.cast(self._distance_table(distances), query.dtype), self.position_kernel)
+        biases = []
+        for q, keys in zip(ops.split(query, self.heads, -1), ops.split(table, self.heads, -1), strict=True):
+            scores = ops.reshape(ops.matmul(q, ops.transpose(keys)), (-1,))
+            if frames > 1:
+                scores = scores[frames - 1 : frames - 1 + frames * (2 * frames - 2)]
+            biases.append(ops.reshape(scores, (frames, -1))[:, :frames])
+        return biases
+
+
+def rule(operation: keras.Operation) -> Replacement | None:
+    """A RelativeAttention layer."""
+    if type(operation) is not RelativeAttention:
+        return None
+    return same_weights(PerHeadRelativeAttention.from_config(operation.get_config()), operation)

@@ -1,0 +1,50 @@
+"""What a rule answers with: the layers that stand in for one operation of a model, and how they get its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """Layers called one after the other in the place of one operation; none means that its input goes through.
+
+    layers: the first takes the operation's own arguments, each other the result of the one before.
+    copy_weights: run once all layers are built, to carry the operation's weights over; None where there are none.
+    """
+
+    layers: tuple[keras.layers.Layer, ...]
+    copy_weights: Callable[[], None] | None = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not self.layers:
+            return args[0]
+        result = self.layers[0](*args, **kwargs)
+        for layer in self.layers[1:]:
+            result = layer(result)
+        return result
+
+
+Rule = Callable[[keras.Operation], "Replacement | None"]
+
+
+def same_weights(new: keras.layers.Layer, old: keras.layers.Layer) -> Replacement:
+    """`new` in the place of `old`, which has the same variables in the same order."""
+    return Replacement((new,), lambda: new.set_weights(old.get_weights()))
+
+
+def consumers(operation: keras.Operation) -> list[keras.Operation]:
+    """The operations that read what `operation` gives, in whichever models it stands."""
+    return [node.operation for node in operation._outbound_nodes]
+
+
+def producer(operation: keras.Operation) -> keras.Operation | None:
+    """The operation that writes the first input of `operation`; None where it is called more than once, or on an input."""
+    if len(operation._inbound_nodes) != 1 or not operation._inbound_nodes[0].input_tensors:
+        return None
+    history = operation._inbound_nodes[0].input_tensors[0]._keras_history
+    return None if isinstance(history.operation, keras.layers.InputLayer) else history.operation
