@@ -44,3 +44,20 @@ class CTCTrainer(keras.Model):
         if not self.weight:
             return nats(y_pred)
         return (1 - self.weight) * nats(y_pred[0]) + self.weight * nats(y_pred[1])
+
+
+def ctc_loss(labels, logits, label_lengths, frames, blank_id: int):
+    """Negative log-likelihood in nats, float32 [batch] (Graves et al. 2006).
+
+    labels int32 [batch, longest], logits float32 [batch, frames, pieces], label_lengths and frames int32 [batch].
+    """
+    if keras.backend.backend() != "tensorflow":
+        return ops.ctc_loss(labels, logits, label_lengths, frames, mask_index=blank_id)
+    # TensorFlow's dense loss, which Keras calls, walks the frames in a while loop of small ops: half of a training
+    # step at 9 s. Sparse labels go to its C++ kernel.
+    import tensorflow as tf
+
+    places = tf.where(tf.sequence_mask(label_lengths, tf.shape(labels)[1]))
+    shape = tf.shape(labels, out_type=tf.int64)
+    sparse = tf.SparseTensor(places, tf.gather_nd(labels, places), shape)
+    return tf.nn.ctc_loss(sparse, logits, None, frames, logits_time_major=False, blank_index=blank_id)
