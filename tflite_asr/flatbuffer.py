@@ -1,7 +1,9 @@
-"""Reads a TFLite flatbuffer without a runtime and without trusting it: every offset is checked before it is followed.
+"""Reads a TFLite flatbuffer without a runtime and without trusting it: every offset is checked before it is
+followed.
 
-Only what an audit and a bundle need is read. The format is small (https://flatbuffers.dev/internals) and the schema's field
-numbers never change, so they stand here as data: the base installation needs neither a runtime nor generated classes.
+Only what an audit and a bundle need is read. The format is small (https://flatbuffers.dev/internals) and
+the schema's field numbers never change, so they stand here as data: the base installation needs neither a
+runtime nor generated classes.
 """
 
 from __future__ import annotations
@@ -18,44 +20,56 @@ from tflite_asr.errors import Finding
 Part = TypeVar("Part")
 
 TENSOR_TYPES = (
-    "FLOAT32 FLOAT16 INT32 UINT8 INT64 STRING BOOL INT16 COMPLEX64 INT8 FLOAT64 COMPLEX128 UINT64 RESOURCE VARIANT UINT32 "
-    "UINT16 INT4 BFLOAT16 INT2 UINT4 FLOAT8_E4M3FN FLOAT8_E5M2"
+    "FLOAT32 FLOAT16 INT32 UINT8 INT64 STRING BOOL INT16 COMPLEX64 INT8 FLOAT64 COMPLEX128 UINT64 "
+    "RESOURCE VARIANT UINT32 UINT16 INT4 BFLOAT16 INT2 UINT4 FLOAT8_E4M3FN FLOAT8_E5M2"
 ).split()
 BUILTIN_OPS = (
-    "ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D DEPTH_TO_SPACE DEQUANTIZE EMBEDDING_LOOKUP FLOOR "
-    "FULLY_CONNECTED HASHTABLE_LOOKUP L2_NORMALIZATION L2_POOL_2D LOCAL_RESPONSE_NORMALIZATION LOGISTIC LSH_PROJECTION LSTM "
-    "MAX_POOL_2D MUL RELU RELU_N1_TO_1 RELU6 RESHAPE RESIZE_BILINEAR RNN SOFTMAX SPACE_TO_DEPTH SVDF TANH CONCAT_EMBEDDINGS "
-    "SKIP_GRAM CALL CUSTOM EMBEDDING_LOOKUP_SPARSE PAD UNIDIRECTIONAL_SEQUENCE_RNN GATHER BATCH_TO_SPACE_ND "
-    "SPACE_TO_BATCH_ND TRANSPOSE MEAN SUB DIV SQUEEZE UNIDIRECTIONAL_SEQUENCE_LSTM STRIDED_SLICE BIDIRECTIONAL_SEQUENCE_RNN "
-    "EXP TOPK_V2 SPLIT LOG_SOFTMAX DELEGATE BIDIRECTIONAL_SEQUENCE_LSTM CAST PRELU MAXIMUM ARG_MAX MINIMUM LESS NEG PADV2 "
-    "GREATER GREATER_EQUAL LESS_EQUAL SELECT SLICE SIN TRANSPOSE_CONV SPARSE_TO_DENSE TILE EXPAND_DIMS EQUAL NOT_EQUAL LOG SUM "
-    "SQRT RSQRT SHAPE POW ARG_MIN FAKE_QUANT REDUCE_PROD REDUCE_MAX PACK LOGICAL_OR ONE_HOT LOGICAL_AND LOGICAL_NOT UNPACK "
-    "REDUCE_MIN FLOOR_DIV REDUCE_ANY SQUARE ZEROS_LIKE FILL FLOOR_MOD RANGE RESIZE_NEAREST_NEIGHBOR LEAKY_RELU "
-    "SQUARED_DIFFERENCE MIRROR_PAD ABS SPLIT_V UNIQUE CEIL REVERSE_V2 ADD_N GATHER_ND COS WHERE RANK ELU REVERSE_SEQUENCE "
-    "MATRIX_DIAG QUANTIZE MATRIX_SET_DIAG ROUND HARD_SWISH IF WHILE NON_MAX_SUPPRESSION_V4 NON_MAX_SUPPRESSION_V5 SCATTER_ND "
-    "SELECT_V2 DENSIFY SEGMENT_SUM BATCH_MATMUL PLACEHOLDER_FOR_GREATER_OP_CODES CUMSUM CALL_ONCE BROADCAST_TO RFFT2D CONV_3D "
-    "IMAG REAL COMPLEX_ABS HASHTABLE HASHTABLE_FIND HASHTABLE_IMPORT HASHTABLE_SIZE REDUCE_ALL CONV_3D_TRANSPOSE VAR_HANDLE "
-    "READ_VARIABLE ASSIGN_VARIABLE BROADCAST_ARGS RANDOM_STANDARD_NORMAL BUCKETIZE RANDOM_UNIFORM MULTINOMIAL GELU "
-    "DYNAMIC_UPDATE_SLICE RELU_0_TO_1 UNSORTED_SEGMENT_PROD UNSORTED_SEGMENT_MAX UNSORTED_SEGMENT_SUM ATAN2 "
-    "UNSORTED_SEGMENT_MIN SIGN BITCAST BITWISE_XOR RIGHT_SHIFT STABLEHLO_LOGISTIC STABLEHLO_ADD STABLEHLO_DIVIDE "
-    "STABLEHLO_MULTIPLY STABLEHLO_MAXIMUM STABLEHLO_RESHAPE STABLEHLO_CLAMP STABLEHLO_CONCATENATE "
-    "STABLEHLO_BROADCAST_IN_DIM STABLEHLO_CONVOLUTION STABLEHLO_SLICE STABLEHLO_CUSTOM_CALL STABLEHLO_REDUCE STABLEHLO_ABS "
-    "STABLEHLO_AND STABLEHLO_COSINE STABLEHLO_EXPONENTIAL STABLEHLO_FLOOR STABLEHLO_LOG STABLEHLO_MINIMUM STABLEHLO_NEGATE "
-    "STABLEHLO_OR STABLEHLO_POWER STABLEHLO_REMAINDER STABLEHLO_RSQRT STABLEHLO_SELECT STABLEHLO_SUBTRACT STABLEHLO_TANH "
-    "STABLEHLO_SCATTER STABLEHLO_COMPARE STABLEHLO_CONVERT STABLEHLO_DYNAMIC_SLICE STABLEHLO_DYNAMIC_UPDATE_SLICE "
-    "STABLEHLO_PAD STABLEHLO_IOTA STABLEHLO_DOT_GENERAL STABLEHLO_REDUCE_WINDOW STABLEHLO_SORT STABLEHLO_WHILE "
-    "STABLEHLO_GATHER STABLEHLO_TRANSPOSE DILATE STABLEHLO_RNG_BIT_GENERATOR REDUCE_WINDOW STABLEHLO_COMPOSITE "
+    "ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D DEPTH_TO_SPACE DEQUANTIZE "
+    "EMBEDDING_LOOKUP FLOOR FULLY_CONNECTED HASHTABLE_LOOKUP L2_NORMALIZATION L2_POOL_2D "
+    "LOCAL_RESPONSE_NORMALIZATION LOGISTIC LSH_PROJECTION LSTM MAX_POOL_2D MUL RELU RELU_N1_TO_1 RELU6 "
+    "RESHAPE RESIZE_BILINEAR RNN SOFTMAX SPACE_TO_DEPTH SVDF TANH CONCAT_EMBEDDINGS SKIP_GRAM CALL CUSTOM "
+    "EMBEDDING_LOOKUP_SPARSE PAD UNIDIRECTIONAL_SEQUENCE_RNN GATHER BATCH_TO_SPACE_ND SPACE_TO_BATCH_ND "
+    "TRANSPOSE MEAN SUB DIV SQUEEZE UNIDIRECTIONAL_SEQUENCE_LSTM STRIDED_SLICE BIDIRECTIONAL_SEQUENCE_RNN "
+    "EXP TOPK_V2 SPLIT LOG_SOFTMAX DELEGATE BIDIRECTIONAL_SEQUENCE_LSTM CAST PRELU MAXIMUM ARG_MAX "
+    "MINIMUM LESS NEG PADV2 GREATER GREATER_EQUAL LESS_EQUAL SELECT SLICE SIN TRANSPOSE_CONV "
+    "SPARSE_TO_DENSE TILE EXPAND_DIMS EQUAL NOT_EQUAL LOG SUM SQRT RSQRT SHAPE POW ARG_MIN FAKE_QUANT "
+    "REDUCE_PROD REDUCE_MAX PACK LOGICAL_OR ONE_HOT LOGICAL_AND LOGICAL_NOT UNPACK REDUCE_MIN FLOOR_DIV "
+    "REDUCE_ANY SQUARE ZEROS_LIKE FILL FLOOR_MOD RANGE RESIZE_NEAREST_NEIGHBOR LEAKY_RELU "
+    "SQUARED_DIFFERENCE MIRROR_PAD ABS SPLIT_V UNIQUE CEIL REVERSE_V2 ADD_N GATHER_ND COS WHERE RANK ELU "
+    "REVERSE_SEQUENCE MATRIX_DIAG QUANTIZE MATRIX_SET_DIAG ROUND HARD_SWISH IF WHILE "
+    "NON_MAX_SUPPRESSION_V4 NON_MAX_SUPPRESSION_V5 SCATTER_ND SELECT_V2 DENSIFY SEGMENT_SUM BATCH_MATMUL "
+    "PLACEHOLDER_FOR_GREATER_OP_CODES CUMSUM CALL_ONCE BROADCAST_TO RFFT2D CONV_3D IMAG REAL COMPLEX_ABS "
+    "HASHTABLE HASHTABLE_FIND HASHTABLE_IMPORT HASHTABLE_SIZE REDUCE_ALL CONV_3D_TRANSPOSE VAR_HANDLE "
+    "READ_VARIABLE ASSIGN_VARIABLE BROADCAST_ARGS RANDOM_STANDARD_NORMAL BUCKETIZE RANDOM_UNIFORM "
+    "MULTINOMIAL GELU DYNAMIC_UPDATE_SLICE RELU_0_TO_1 UNSORTED_SEGMENT_PROD UNSORTED_SEGMENT_MAX "
+    "UNSORTED_SEGMENT_SUM ATAN2 UNSORTED_SEGMENT_MIN SIGN BITCAST BITWISE_XOR RIGHT_SHIFT "
+    "STABLEHLO_LOGISTIC STABLEHLO_ADD STABLEHLO_DIVIDE STABLEHLO_MULTIPLY STABLEHLO_MAXIMUM "
+    "STABLEHLO_RESHAPE STABLEHLO_CLAMP STABLEHLO_CONCATENATE STABLEHLO_BROADCAST_IN_DIM "
+    "STABLEHLO_CONVOLUTION STABLEHLO_SLICE STABLEHLO_CUSTOM_CALL STABLEHLO_REDUCE STABLEHLO_ABS "
+    "STABLEHLO_AND STABLEHLO_COSINE STABLEHLO_EXPONENTIAL STABLEHLO_FLOOR STABLEHLO_LOG STABLEHLO_MINIMUM "
+    "STABLEHLO_NEGATE STABLEHLO_OR STABLEHLO_POWER STABLEHLO_REMAINDER STABLEHLO_RSQRT STABLEHLO_SELECT "
+    "STABLEHLO_SUBTRACT STABLEHLO_TANH STABLEHLO_SCATTER STABLEHLO_COMPARE STABLEHLO_CONVERT "
+    "STABLEHLO_DYNAMIC_SLICE STABLEHLO_DYNAMIC_UPDATE_SLICE STABLEHLO_PAD STABLEHLO_IOTA "
+    "STABLEHLO_DOT_GENERAL STABLEHLO_REDUCE_WINDOW STABLEHLO_SORT STABLEHLO_WHILE STABLEHLO_GATHER "
+    "STABLEHLO_TRANSPOSE DILATE STABLEHLO_RNG_BIT_GENERATOR REDUCE_WINDOW STABLEHLO_COMPOSITE "
     "STABLEHLO_SHIFT_LEFT STABLEHLO_CBRT STABLEHLO_CASE"
 ).split()
-_NUMPY = {"FLOAT32": "float32", "INT32": "int32", "INT64": "int64", "INT16": "int16", "INT8": "int8", "UINT8": "uint8"}
+_NUMPY = {
+    "FLOAT32": "float32",
+    "INT32": "int32",
+    "INT64": "int64",
+    "INT16": "int16",
+    "INT8": "int8",
+    "UINT8": "uint8",
+}
 _LOW_PLACEHOLDER = 127  # op codes above it stand in a second field
 _MOST_TABLES = 1_000_000  # as many as the runtime's own verifier follows
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """shape: as the file says, -1 where `open_shape`. type: of TENSOR_TYPES. buffer: index of its constant data, 0 for none.
-    scale: float32 [channels or 1 or 0]; zero_point: int64, as long."""
+    """shape: as the file says, -1 where `open_shape`. type: of TENSOR_TYPES. buffer: index of its constant
+    data, 0 for none. scale: float32 [channels or 1 or 0]; zero_point: int64, as long."""
 
     name: str
     shape: tuple[int, ...]
@@ -66,7 +80,8 @@ class Tensor:
     open_shape: bool
 
     def describe(self) -> dict[str, Any]:
-        """Shape and dtype, and the scale and zero point of a tensor quantised as a whole, as bundle.json has them."""
+        """Shape and dtype, and the scale and zero point of a tensor quantised as a whole, as bundle.json
+        has them."""
         plain: dict[str, Any] = {"shape": list(self.shape), "dtype": _NUMPY.get(self.type, self.type.lower())}
         if len(self.scale) == 1:
             plain |= {"scale": float(self.scale[0]), "zero_point": int(self.zero_point[0])}
@@ -75,7 +90,8 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Operator:
-    """name: of BUILTIN_OPS, or a custom op's own (`custom`). inputs, outputs: tensor indices, -1 where one is left out."""
+    """name: of BUILTIN_OPS, or a custom op's own (`custom`). inputs, outputs: tensor indices, -1 where one
+    is left out."""
 
     name: str
     version: int
@@ -102,17 +118,19 @@ class Signature:
 
 @dataclass(frozen=True)
 class Model:
-    """buffers: bytes of constant data each. spans: start of a vector to (what it holds, its bytes), once for each place."""
+    """buffers: start and bytes of the constant data of each. spans: start of a vector to (what it holds,
+    its bytes): each place once, however many tables share it."""
 
     size: int
     subgraphs: tuple[Subgraph, ...]
     signatures: tuple[Signature, ...]
-    buffers: tuple[int, ...]
+    buffers: tuple[tuple[int, int], ...]
     spans: dict[int, tuple[str, int]] = field(repr=False)
 
 
 def read_flatbuffer(data: bytes, where: str = "model") -> Model:
-    """The model in `data`. Raises Finding, one line that begins with `where`, where it is damaged or no TFLite flatbuffer."""
+    """The model in `data`. Raises Finding, one line that begins with `where`, where it is damaged or no
+    TFLite flatbuffer."""
     if len(data) < 8 or data[4:8] != b"TFL3":
         raise Finding(f"{where}: not a TFLite flatbuffer ({len(data)} bytes, no TFL3 mark); export it again")
     try:
@@ -132,7 +150,6 @@ class _Reader:
         self.data = data
         self.tables = 0
         self.spans: dict[int, tuple[str, int]] = {}
-        self.memory: dict[tuple[str, int], Any] = {}
 
     def model(self) -> Model:
         root = self.follow(0)
@@ -141,6 +158,8 @@ class _Reader:
         buffers = self.each(root, 4, self.buffer)
         signatures = self.each(root, 7, self.signature)
         self.vector(root, 3, "B", "names")
+        if not subgraphs:
+            raise _Damaged("no subgraph")
         for graph in subgraphs:
             for tensor in graph.tensors:
                 if tensor.buffer >= max(1, len(buffers)):
@@ -169,7 +188,8 @@ class _Reader:
             code = self.scalar(at, 0, "<I", 0)
             if code >= len(codes):
                 raise _Damaged(f"op code {code} of {len(codes)}")
-            return Operator(*codes[code], self.integers(at, 1), self.integers(at, 2))
+            name, version, custom = codes[code]
+            return Operator(name, version, custom, self.integers(at, 1), self.integers(at, 2))
 
         self.vector(at, 4, "B", "names")
         return Subgraph(self.each(at, 0, self.tensor), self.each(at, 3, operator))
@@ -195,14 +215,15 @@ class _Reader:
             any(size < 0 for size in (*shape, *signature)),
         )
 
-    def buffer(self, at: int) -> int:
+    def buffer(self, at: int) -> tuple[int, int]:
         offset, size = self.scalar(at, 1, "<Q", 0), self.scalar(at, 2, "<Q", 0)
         if offset > 1:  # data behind the flatbuffer's root
             if offset + size > len(self.data):
                 raise _Damaged(f"constant data at {offset} + {size} of {len(self.data)} bytes")
             self.spans[offset] = ("constants", size)
-            return int(size)
-        return len(self.vector(at, 0, "u1", "constants"))
+            return int(offset), int(size)
+        size = len(self.vector(at, 0, "u1", "constants"))
+        return (self.follow(self.place(at, 0)) + 4 if size else 0), size
 
     def signature(self, at: int) -> Signature:
         def item(at: int) -> tuple[str, int]:

@@ -1,4 +1,5 @@
-"""A `.keras` file to one flatbuffer with all its windows, under one scheme or several: every step of this room in order.
+"""A `.keras` file to one flatbuffer with all its windows, under one scheme or several: every step of this
+room in order.
 
 All of it runs in a child process, because TensorFlow and the interpreters may abort, and are never quiet.
 """
@@ -6,7 +7,7 @@ All of it runs in a child process, because TensorFlow and the interpreters may a
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,10 @@ class FlatbufferResult:
     """A flatbuffer and what is known of it.
 
     data: the file's bytes. scheme: its name. lowered: whether the graph was rewritten for integer kernels.
-    signatures: name to `{"inputs" | "outputs": {tensor: {"shape", "dtype", "scale", "zero_point"}}}`, scale and zero point
-    only where quantised. ranges: what the activations' scales came from, None where none were needed.
-    tensors: module path to the stable names of the tensors it computes. made_with: versions of what made it.
+    signatures: name to `{"inputs" | "outputs": {tensor: {"shape", "dtype", "scale", "zero_point"}}}`, scale
+    and zero point only where quantised. ranges: what the activations' scales came from, None where none
+    were needed. tensors: module path to the stable names of the tensors it computes. made_with: versions of
+    what made it.
     """
 
     data: bytes
@@ -39,6 +41,32 @@ class FlatbufferResult:
     ranges: Ranges | None
     tensors: dict[str, tuple[str, ...]]
     made_with: dict[str, str]
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What is to be built, as it goes to the child: the arguments of `build_flatbuffers`, checked."""
+
+    windows: tuple[int, ...]
+    schemes: tuple[Scheme, ...]
+    inputs: list[Any] | None
+    subsampling: int
+    ties: tuple[tuple[str, ...], ...]
+    ranges: Ranges | None
+
+
+@dataclass(frozen=True)
+class _Share:
+    """A stretch of the whole progress, from `start`, `width` long, both between 0 and 1."""
+
+    start: float
+    width: float
+
+    def tell(self, stage: str, fraction: float) -> None:
+        report_progress(stage, self.start + self.width * fraction)
+
+    def part(self, start: float, width: float) -> _Share:
+        return _Share(self.start + self.width * start, self.width * width)
 
 
 def build_flatbuffers(
@@ -54,30 +82,27 @@ def build_flatbuffers(
 ) -> list[FlatbufferResult]:
     """One flatbuffer for each scheme, in their order.
 
-    windows: lengths in feature frames; not used where the model's time axis is fixed.
-    inputs: for calibration, float32 [frames, mels] each (or, for a model with other inputs, input name to array without
-    the batch axis); needed where a scheme is static and `ranges` is None.
-    subsampling: feature frames that become one frame of `mask`. ties: sets of tensor names that get one scale.
-    progress: called with (stage, fraction done).
-    Raises TfliteAsrError, one line, for whatever goes wrong, the child's death included.
+    windows: lengths in feature frames; not used where the model's time axis is fixed. inputs: for
+    calibration, float32 [frames, mels] each (or, for a model with other inputs, input name to array without
+    the batch axis); needed where a scheme is static and `ranges` is None. subsampling: feature frames that
+    become one frame of `mask`. ties: sets of tensor names that get one scale. progress: called with (stage,
+    fraction done). Raises TfliteAsrError, one line, for whatever goes wrong, the child's death included.
     """
-    chosen = [scheme(one) for one in schemes]
-    given = None if inputs is None else [_plain(one) for one in inputs]
-    if any(one.needs_ranges for one in chosen) and ranges is None and not given:
-        raise TfliteAsrError(f"{keras_path}: scheme {chosen[-1].name} needs inputs to calibrate on, and there are none")
-    fixed_ties = [tuple(sorted(one)) for one in ties]
-    return run_in_child(
-        _build,
-        str(keras_path),
-        sorted(set(windows)),
-        chosen,
-        given,
+    order = _Order(
+        tuple(sorted(set(windows))),
+        tuple(scheme(one) for one in schemes),
+        None if inputs is None else [_plain(one) for one in inputs],
         subsampling,
-        fixed_ties,
+        tuple(tuple(sorted(one)) for one in ties),
         ranges,
-        stage="open the model",
-        progress=progress,
     )
+    if ranges is None and not order.inputs:
+        for one in order.schemes:
+            if one.needs_ranges:
+                raise TfliteAsrError(
+                    f"{keras_path}: scheme {one.name} needs inputs to calibrate on; give some"
+                )
+    return run_in_child(_build, str(keras_path), order, stage="open the model", progress=progress)
 
 
 def build_flatbuffer(
@@ -97,78 +122,68 @@ def _plain(one: np.ndarray | Mapping[str, np.ndarray]) -> np.ndarray | dict[str,
     return np.asarray(one, np.float32)
 
 
-def _build(
-    keras_path: str,
-    windows: list[int],
-    schemes: list[Scheme],
-    inputs: list[Any] | None,
-    subsampling: int,
-    ties: list[tuple[str, ...]],
-    ranges: Ranges | None,
-) -> list[FlatbufferResult]:
-    """In the child: convert once for each form (as written, lowered), then quantise for each scheme."""
+def _build(keras_path: str, order: _Order) -> list[FlatbufferResult]:
+    """In the child: each form of the model (as written, lowered) is converted once, then quantised for each
+    scheme that wants it."""
     from tflite_asr.models import load_model
-    from tflite_asr.quantize.convert import has_open_time_axis
 
     report_progress("open the model", 0.0)
     model = load_model(keras_path)
-    lengths: list[int | None] = list(windows) if has_open_time_axis(model) else [None]
-    if not lengths:
-        raise TfliteAsrError(f"{keras_path}: its time axis is open and no window length is given")
-    results = {}
-    forms = sorted({one.lowered for one in schemes})
+    results: dict[Scheme, FlatbufferResult] = {}
+    forms = sorted({one.lowered for one in order.schemes})
     for number, lowered in enumerate(forms):
-        share = (number / len(forms), 1 / len(forms))
-        for one, result in _build_form(model, lowered, lengths, schemes, inputs, subsampling, ties, ranges, share):
+        for one, result in _build_form(model, lowered, order, _Share(number / len(forms), 1 / len(forms))):
             results[one] = result
     report_progress("done", 1.0)
-    return [results[one] for one in schemes]
+    return [results[one] for one in order.schemes]
 
 
 def _build_form(
-    model: Any,
-    lowered: bool,
-    lengths: list[int | None],
-    schemes: list[Scheme],
-    inputs: list[Any] | None,
-    subsampling: int,
-    ties: list[tuple[str, ...]],
-    ranges: Ranges | None,
-    share: tuple[float, float],
-) -> Iterable[tuple[Scheme, FlatbufferResult]]:
-    """All schemes of one form of the model."""
-    from tflite_asr.quantize.calibrate import calibrate, lay_into_windows
-    from tflite_asr.quantize.convert import convert
-    from tflite_asr.quantize.finish import finish
-    from tflite_asr.quantize.quantizer import quantize
-    from tflite_asr.quantize.windows import merge
-
-    def tell(stage: str, fraction: float) -> None:
-        report_progress(stage, share[0] + share[1] * fraction)
+    model: Any, lowered: bool, order: _Order, share: _Share
+) -> Iterator[tuple[Scheme, FlatbufferResult]]:
+    """One form of the model under all schemes that want it."""
+    from tflite_asr.quantize.convert import convert, has_open_time_axis
 
     if lowered:
         from tflite_asr.lowering import lower
 
-        tell("lower", 0.05)
+        share.tell("lower", 0.05)
         model = lower(model)
+    lengths: list[int | None] = list(order.windows) if has_open_time_axis(model) else [None]
+    if not lengths:
+        raise TfliteAsrError(f"model {model.name!r}: its time axis is open and no window length is given")
     floats = []
     for number, frames in enumerate(lengths):
-        tell(f"convert {frames} frames" if frames else "convert", 0.1 + 0.4 * number / len(lengths))
-        floats.append(convert(model, frames, subsampling))
+        share.tell(f"convert {frames} frames" if frames else "convert", 0.1 + 0.4 * number / len(lengths))
+        floats.append(convert(model, frames, order.subsampling))
     parts = {window.signature: window.data for window in floats}
-    for one in schemes:
-        if one.lowered != lowered:
-            continue
-        found = ranges if one.needs_ranges else None
-        if one.needs_ranges and found is None:
-            tell("calibrate", 0.5)
-            found = calibrate(parts, lay_into_windows(inputs or [], parts, subsampling))
-        finished = []
-        for number, (signature, data) in enumerate(parts.items()):
-            tell(f"quantise {signature}", 0.7 + 0.3 * number / len(parts))
-            finished.append(finish(quantize(data, found, ties, one), found))
-        merged = merge(finished)
-        yield one, FlatbufferResult(merged, one.name, lowered, describe(merged), found, dict(floats[0].tensors), _versions())
+    wanted = [one for one in order.schemes if one.lowered == lowered]
+    for number, one in enumerate(wanted):
+        data, found = _quantise(
+            parts, one, order, share.part(0.5 + 0.5 * number / len(wanted), 0.5 / len(wanted))
+        )
+        tensors = dict(floats[0].tensors)
+        yield one, FlatbufferResult(data, one.name, lowered, describe(data), found, tensors, _versions())
+
+
+def _quantise(
+    parts: Mapping[str, bytes], one: Scheme, order: _Order, share: _Share
+) -> tuple[bytes, Ranges | None]:
+    """The float windows under one scheme, in one file, and the ranges that it took."""
+    from tflite_asr.quantize.calibrate import calibrate, lay_into_windows
+    from tflite_asr.quantize.finish import finish
+    from tflite_asr.quantize.quantizer import quantize
+    from tflite_asr.quantize.windows import merge
+
+    ranges = order.ranges if one.needs_ranges else None
+    if one.needs_ranges and ranges is None:
+        sequences = lay_into_windows(order.inputs or [], parts, order.subsampling)
+        ranges = calibrate(parts, sequences, progress=lambda done: share.tell("calibrate", done / 2))
+    finished = []
+    for number, (signature, data) in enumerate(parts.items()):
+        share.tell(f"quantise {signature}", 0.5 + 0.5 * number / len(parts))
+        finished.append(finish(quantize(data, ranges, order.ties, one), ranges))
+    return merge(finished), ranges
 
 
 def describe(data: bytes) -> dict[str, Any]:
@@ -179,7 +194,8 @@ def describe(data: bytes) -> dict[str, Any]:
         tensors = model.subgraphs[signature.subgraph].tensors
         sides = {"inputs": signature.inputs, "outputs": signature.outputs}
         described[signature.name] = {
-            side: {name: tensors[index].describe() for name, index in some.items()} for side, some in sides.items()
+            side: {name: tensors[index].describe() for name, index in some.items()}
+            for side, some in sides.items()
         }
     return described
 

@@ -1,8 +1,8 @@
 """Ranges by looking: the float flatbuffers run on inputs, and every activation's extremes are noted.
 
-The runtime is LiteRT with all tensors kept, on its builtin kernels and one thread, so that values do not depend on the
-machine's cores. Inputs come as sequences of steps for each signature: an utterance is a sequence of one; a model with state is a
-sequence whose outputs go back in as the next step's inputs.
+The runtime is LiteRT with all tensors kept, on its builtin kernels and one thread, so that values do not
+depend on the machine's cores. Inputs come as sequences of steps for each signature: an utterance is a
+sequence of one; a model with state is a sequence whose outputs go back in as the next step's inputs.
 
 Padded frames count: what masks them (a large negative score, a zero) must fit its range as well.
 """
@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from tflite_asr.errors import TfliteAsrError
-from tflite_asr.quantize.child import report_progress
 from tflite_asr.quantize.ranges import Range, Ranges
 from tflite_asr.quantize.serialize import read_model, signature_names, text
 
@@ -52,12 +51,14 @@ MIN_MAX = Calibrator("min_max", _extremes, _widest)
 def lay_into_windows(
     inputs: Iterable[np.ndarray | Feed], flatbuffers: Mapping[str, bytes], subsampling: int = 1
 ) -> dict[str, list[list[dict[str, np.ndarray]]]]:
-    """Utterances laid into the windows as the runtime would: the smallest that fits, zeros behind, a mask over what is real.
+    """Utterances laid into the windows as the runtime would: the smallest that fits, zeros behind, a mask
+    over what is real.
 
-    inputs: float32 [frames, mels] each, frames free, for the input `features` or the only one; longer ones than the longest
-    window are cut into pieces of it. Or input name to array without the batch axis, where a model has other inputs.
-    flatbuffers: signature to flatbuffer, which tells the windows' shapes.
-    Returns signature to sequences of one step: input name to float32 [1, ...], and `mask` [1, ceil(window / subsampling)].
+    inputs: float32 [frames, mels] each, frames free, for the input `features` or the only one; longer ones
+    than the longest window are cut into pieces of it, and a window that none falls into gets one of them
+    joined (sums over time grow with it). Or input name to array without the batch axis, where a model has
+    other inputs. flatbuffers: signature to flatbuffer, which tells the windows' shapes. Returns signature
+    to sequences of one step: input name to float32 [1, ...], and `mask` [1, ceil(window / subsampling)].
     Raises TfliteAsrError where an input is missing or does not fit, naming it.
     """
     shapes = {signature: _input_shapes(data, signature) for signature, data in flatbuffers.items()}
@@ -65,34 +66,55 @@ def lay_into_windows(
     main = next(iter(next(iter(shapes.values()))))  # `features` comes first in our models
     by_length = sorted(shapes, key=lambda signature: shapes[signature][main][1:2])
     longest = shapes[by_length[-1]][main][1]
-    for one in inputs:
-        feed = dict(one) if isinstance(one, Mapping) else {main: one}
+    feeds: list[Feed] = [one if isinstance(one, Mapping) else {main: one} for one in inputs]
+    for feed in feeds:
         if main not in feed:
-            raise TfliteAsrError(f"calibration: an input holds {sorted(feed)} and not {main!r}, which the model takes")
-        cuts = range(0, len(feed[main]), longest) if len(feed) == 1 else [0]
-        for start in cuts:
-            piece = {name: values[start : start + longest] if len(feed) == 1 else values for name, values in feed.items()}
+            raise TfliteAsrError(
+                f"calibration: an input holds {sorted(feed)} and not {main!r}, which the model takes"
+            )
+        for piece in _cut(feed, longest):
             signature = next((s for s in by_length if shapes[s][main][1] >= len(piece[main])), by_length[-1])
             sequences[signature].append([_padded(piece, shapes[signature], main, subsampling)])
+    if feeds and all(len(feed) == 1 for feed in feeds):
+        joined = np.concatenate([feed[main] for feed in feeds])
+        for signature in (s for s in by_length if not sequences[s]):
+            filled = {main: np.resize(joined, (shapes[signature][main][1], *joined.shape[1:]))}
+            sequences[signature].append([_padded(filled, shapes[signature], main, subsampling)])
     return sequences
+
+
+def _cut(feed: Feed, longest: int) -> list[Feed]:
+    """An utterance in pieces of at most `longest` frames; several inputs at once are left whole."""
+    if len(feed) > 1:
+        return [feed]
+    ((name, values),) = feed.items()
+    return [{name: values[start : start + longest]} for start in range(0, len(values), longest)]
 
 
 def _padded(
     piece: Feed, shapes: Mapping[str, tuple[int, ...]], main: str, subsampling: int
 ) -> dict[str, np.ndarray]:
-    """Each array at the start of zeros of its input's shape; a mask that is not given covers the frames of `main`."""
+    """Each array at the start of zeros of its input's shape; a mask that is not given covers the frames of
+    `main`."""
     step = {}
     for name, shape in shapes.items():
         step[name] = np.zeros(shape, np.float32)
         if name in piece:
             values = piece[name]
-            if values.ndim != len(shape) - 1 or any(n > most for n, most in zip(values.shape, shape[1:], strict=True)):
-                raise TfliteAsrError(f"calibration: input {name!r} has shape {values.shape}, which does not fit {shape[1:]}")
-            step[name][(0, *(slice(n) for n in values.shape))] = values
+            if values.ndim != len(shape) - 1 or any(
+                n > most for n, most in zip(values.shape, shape[1:], strict=True)
+            ):
+                raise TfliteAsrError(
+                    f"calibration: input {name!r} has shape {values.shape}, which does not fit {shape[1:]}"
+                )
+            place: tuple[Any, ...] = (0, *(slice(n) for n in values.shape))
+            step[name][place] = values
         elif name == "mask":
             step[name][0, : -(-len(piece[main]) // subsampling)] = 1
         else:
-            raise TfliteAsrError(f"calibration: the model takes {name!r}, which the inputs do not hold; give them by name")
+            raise TfliteAsrError(
+                f"calibration: the model takes {name!r}, which the inputs do not hold; give them by name"
+            )
     return step
 
 
@@ -100,7 +122,9 @@ def _input_shapes(data: bytes, signature: str) -> dict[str, tuple[int, ...]]:
     model = read_model(data)
     definition = model.signatureDefs[signature_names(model).index(signature)]
     tensors = model.subgraphs[definition.subgraphIndex].tensors
-    return {text(item.name): tuple(int(n) for n in tensors[item.tensorIndex].shape) for item in definition.inputs}
+    return {
+        text(item.name): tuple(int(n) for n in tensors[item.tensorIndex].shape) for item in definition.inputs
+    }
 
 
 def calibrate(
@@ -108,13 +132,15 @@ def calibrate(
     sequences: Sequences,
     carried: Mapping[str, str] | None = None,
     calibrator: Calibrator = MIN_MAX,
+    progress: Callable[[float], None] = lambda fraction: None,
 ) -> Ranges:
     """One set of ranges for all flatbuffers, from running each signature on its sequences.
 
-    flatbuffers: signature to float flatbuffer with stable tensor names. sequences: signature to sequences of steps, each the
-    values of the signature's inputs. carried: output name to the input name that it becomes in the next step; the first step
-    gives all inputs. Raises TfliteAsrError where a signature has no tensor names in common with those that were run, or
-    where a value is not finite, naming the tensor.
+    flatbuffers: signature to float flatbuffer with stable tensor names. sequences: signature to sequences
+    of steps, each the values of the signature's inputs. carried: output name to the input name that it
+    becomes in the next step; the first step gives all inputs. progress: called with the fraction done.
+    Raises TfliteAsrError where a signature has no tensor names in common with those that were run, or where
+    a value is not finite, naming the tensor.
     """
     seen: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
     families: dict[str, str] = {}
@@ -133,12 +159,14 @@ def calibrate(
                     seen[name].append(calibrator.look(values))
                     families[name] = signature.rsplit("_", 1)[0] if signature[-1:].isdigit() else signature
             done += 1
-            report_progress("calibrate", done / total)
+            progress(done / total)
     entries = {}
-    for name, values in seen.items():
-        low, high = calibrator.combine(values)
+    for name, extremes in seen.items():
+        low, high = calibrator.combine(extremes)
         if not np.isfinite([low, high]).all():
-            raise TfliteAsrError(f"calibration: tensor {name!r} takes values in [{low}, {high}]; the model or an input is broken")
+            raise TfliteAsrError(
+                f"calibration: tensor {name!r} takes values in [{low}, {high}]; the model or an input is broken"
+            )
         entries[name] = Range(low, high, f"calibration:{calibrator.name}", families[name])
     return Ranges(entries)
 

@@ -1,8 +1,9 @@
 """A function run in a process of its own, so that whatever kills it leaves one clear line here.
 
-TensorFlow's converter and the TFLite interpreters can abort the whole process on some graphs (SIGABRT, no Python
-exception), and print hundreds of lines. The child's stdout and stderr go to a file; its result comes back through a file; its
-progress through a third. All lie in one temporary folder that goes with the child, and the child goes with its parent.
+TensorFlow's converter and the TFLite interpreters can abort the whole process on some graphs (SIGABRT, no
+Python exception), and print hundreds of lines. The child's stdout and stderr go to a file; its result comes
+back through a file; its progress through a third. All lie in one temporary folder that goes with the child,
+and the child goes with its parent.
 """
 
 from __future__ import annotations
@@ -42,14 +43,18 @@ _progress_file: Path | None = None
 
 
 def run_in_child(
-    function: Callable[..., Result], *args: Any, stage: str = "", progress: Progress | None = None, **kwargs: Any
+    function: Callable[..., Result],
+    *args: Any,
+    stage: str = "",
+    progress: Progress | None = None,
+    **kwargs: Any,
 ) -> Result:
     """`function(*args, **kwargs)`, in a fresh Python process.
 
-    function: importable by its module and name. args, kwargs, result: anything that pickles.
-    stage: what is being done, in words, for the error message, until `report_progress` says something else.
-    progress: called here with (stage, fraction done) for each `report_progress` of the child.
-    Raises what the child raised where that is a TfliteAsrError; TfliteAsrError with one line for everything else: another
+    function: importable by its module and name. args, kwargs, result: anything that pickles. stage: what is
+    being done, in words, for the error message, until `report_progress` says something else. progress:
+    called here with (stage, fraction done) for each `report_progress` of the child. Raises what the child
+    raised where that is a TfliteAsrError; TfliteAsrError with one line for everything else: another
     exception, a signal, an exit without a result. An interrupt here kills the child.
     """
     folder = Path(tempfile.mkdtemp(prefix="tflite_asr-"))
@@ -63,7 +68,11 @@ def run_in_child(
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)},
+                env={
+                    **os.environ,
+                    **_ENVIRONMENT,
+                    "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path),
+                },
                 start_new_session=True,
             )
         try:
@@ -78,7 +87,8 @@ def run_in_child(
 
 
 def report_progress(stage: str, fraction: float) -> None:
-    """Say from inside the child what is being done now and how much (0 to 1) is behind; elsewhere, nothing."""
+    """Say from inside the child what is being done now and how much (0 to 1) is behind; elsewhere,
+    nothing."""
     if _progress_file is not None:
         with open(_progress_file, "a", encoding="utf-8") as lines:
             lines.write(f"{fraction:.4f} {stage}\n")
@@ -120,13 +130,17 @@ def _result(returncode: int, folder: Path, stage: str) -> Any:
     else:
         how = f"ended with exit code {returncode} and no result"
     log = (folder / "log").read_text(encoding="utf-8", errors="replace")
-    raise TfliteAsrError(f"{stage}: the process doing it was {how}; last line of its log: {_last_line(log)!r}")
+    raise TfliteAsrError(
+        f"{stage}: the process doing it was {how}; last line of its log: {_last_line(log)!r}"
+    )
 
 
 def _last_line(log: str) -> str:
     """The last line of the log that says something, shortened to 200 characters; "" where there is none."""
     lines = [line.strip() for line in log.splitlines()]
-    said = [line for line in lines if line and not line.startswith(("***", "@ ", "Extension modules:", "File "))]
+    said = [
+        line for line in lines if line and not line.startswith(("***", "@ ", "Extension modules:", "File "))
+    ]
     return said[-1][:200] if said else ""
 
 
@@ -166,7 +180,9 @@ def _main(folder: Path, parent: int) -> None:
     partial.write_bytes(pickle.dumps((*outcome, details)))
     partial.rename(folder / "result")
     sys.stdout.flush()
-    os._exit(0)  # Not sys.exit: TensorFlow's and LiteRT's destructors may still abort, with the result already written.
+    os._exit(
+        0
+    )  # Not sys.exit: TensorFlow's and LiteRT's destructors may still abort, with the result already written.
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The finishing pass over a flatbuffer that AI Edge Quantizer (or the converter) wrote.
 
-It takes to int8 the ops that were left in float although the runtime has integer kernels, writes op versions as TensorFlow
-does, and leaves out what nothing reads: unused tensors, buffers and codes, names, shapes said twice. Writing then stores equal
-parts once. What the file computes does not change.
+It takes to int8 the ops that were left in float although the runtime has integer kernels, writes op
+versions as TensorFlow does, and leaves out what nothing reads: unused tensors, buffers and codes, names,
+shapes said twice. Writing then stores equal parts once. What the file computes does not change.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ _FLOAT32, _INT8, _INT32 = schema.TensorType.FLOAT32, schema.TensorType.INT8, sch
 def finish(data: bytes, ranges: Mapping[str, Range] | None = None) -> bytes:
     """The same computation in fewer bytes and, where the runtime can, in integers.
 
-    ranges: by tensor name, for a float tensor between two ops that are folded and that no QUANTIZE gave a scale.
+    ranges: by tensor name, for a float tensor between two ops that are folded and that no QUANTIZE gave a
+    scale.
     """
     model = read_model(data)
     for graph in model.subgraphs:
@@ -40,7 +41,8 @@ def fold_float_islands(model: Any, graph: Any, ranges: Mapping[str, Range]) -> N
     source = {
         int(operator.outputs[0]): int(operator.inputs[0])
         for operator in graph.operators
-        if op_name(model, operator) == "DEQUANTIZE" and not _is_constant(model, graph.tensors[operator.inputs[0]])
+        if op_name(model, operator) == "DEQUANTIZE"
+        and not _is_constant(model, graph.tensors[operator.inputs[0]])
     }
     readers = _readers(graph)
     kinds = {id(operator): op_name(model, operator) for operator in graph.operators}
@@ -49,7 +51,11 @@ def fold_float_islands(model: Any, graph: Any, ranges: Mapping[str, Range]) -> N
         if kind not in FOLDABLE or any(graph.tensors[index].type != _FLOAT32 for index in operator.outputs):
             continue
         inputs = [source.get(int(index), int(index)) for index in operator.inputs]
-        open_inputs = [index for index in inputs if _is_float(graph, index) and not _is_constant(model, graph.tensors[index])]
+        open_inputs = [
+            index
+            for index in inputs
+            if _is_float(graph, index) and not _is_constant(model, graph.tensors[index])
+        ]
         followers = [kinds[id(reader)] for index in operator.outputs for reader in readers[int(index)]]
         inside = all(follower == "QUANTIZE" or follower in FOLDABLE for follower in followers)
         if open_inputs or not inside or set(graph.outputs) & set(operator.outputs):
@@ -67,7 +73,8 @@ def fold_float_islands(model: Any, graph: Any, ranges: Mapping[str, Range]) -> N
 
 
 def join_requantised(model: Any, graph: Any) -> None:
-    """Drop, in place, each QUANTIZE whose integers go in and come out on the same scale, and each DEQUANTIZE nobody reads."""
+    """Drop, in place, each QUANTIZE whose integers go in and come out on the same scale, and each
+    DEQUANTIZE nobody reads."""
     same: dict[int, int] = {}
     kept = []
     for operator in graph.operators:
@@ -79,9 +86,13 @@ def join_requantised(model: Any, graph: Any) -> None:
         kept.append(operator)
     for operator in kept:
         operator.inputs = np.array([same.get(int(index), int(index)) for index in operator.inputs], np.int32)
-    read = {int(index) for operator in kept for index in operator.inputs} | {int(index) for index in graph.outputs}
+    read = {int(index) for operator in kept for index in operator.inputs} | {
+        int(index) for index in graph.outputs
+    }
     graph.operators = [
-        one for one in kept if op_name(model, one) != "DEQUANTIZE" or any(int(index) in read for index in one.outputs)
+        one
+        for one in kept
+        if op_name(model, one) != "DEQUANTIZE" or any(int(index) in read for index in one.outputs)
     ]
 
 
@@ -103,8 +114,8 @@ def set_versions(model: Any) -> None:
 
 
 def strip(model: Any) -> None:
-    """Leave out, in place, what no runtime reads: unused tensors and buffers, tensor names, ranges beside scales, a
-    RESHAPE's shape given twice, a shape signature equal to the shape, metadata."""
+    """Leave out, in place, what no runtime reads: unused tensors and buffers, tensor names, ranges beside
+    scales, a RESHAPE's shape given twice, a shape signature equal to the shape, metadata."""
     for graph in model.subgraphs:
         _drop_unused_tensors(model, graph)
         graph.name = None
@@ -146,7 +157,9 @@ def share_buffers(model: Any) -> None:
 def _drop_unused_tensors(model: Any, graph: Any) -> None:
     index_lists = [graph.inputs, graph.outputs]
     for operator in graph.operators:
-        index_lists += [x for x in (operator.inputs, operator.outputs, operator.intermediates) if x is not None]
+        index_lists += [
+            x for x in (operator.inputs, operator.outputs, operator.intermediates) if x is not None
+        ]
     used = sorted({int(index) for some in index_lists for index in some if index >= 0})
     place = {old: new for new, old in enumerate(used)} | {-1: -1}
 
@@ -169,13 +182,17 @@ def _version(model: Any, graph: Any, operator: Any) -> int:
     """The version that TensorFlow writes for this op with these types; 1 where no integer is involved."""
     kind = op_name(model, operator)
     types = [graph.tensors[index].type for index in [*operator.inputs, *operator.outputs] if index >= 0]
-    first = next((t for t in types if t != _INT32), _INT32)  # SPLIT's first operand is the axis, TRANSPOSE_CONV's a shape
+    first = next(
+        (t for t in types if t != _INT32), _INT32
+    )  # SPLIT's first operand is the axis, TRANSPOSE_CONV's a shape
     if first != _INT8 or kind not in INT8_VERSIONS:
         return 1
     if kind == "FULLY_CONNECTED" and (len(operator.inputs) < 3 or operator.inputs[2] < 0):
         return 5
     if kind == "MUL":
-        one, other, out = (graph.tensors[index].quantization.scale[0] for index in [*operator.inputs, *operator.outputs])
+        one, other, out = (
+            graph.tensors[index].quantization.scale[0] for index in [*operator.inputs, *operator.outputs]
+        )
         return 3 if one * other / out >= 1 else 2
     return INT8_VERSIONS[kind]
 
@@ -200,12 +217,14 @@ def _same_scale(one: Any, other: Any) -> bool:
     if one.type != other.type or one.quantization is None or other.quantization is None:
         return False
     return all(
-        np.array_equal(getattr(one.quantization, part), getattr(other.quantization, part)) for part in ("scale", "zeroPoint")
+        np.array_equal(getattr(one.quantization, part), getattr(other.quantization, part))
+        for part in ("scale", "zeroPoint")
     )
 
 
 def _scale_of(graph: Any, index: int, readers: Any, kinds: Any, ranges: Mapping[str, Range]) -> Any:
-    """The quantisation of a float tensor: what the QUANTIZE behind it says, else what its range says, else None."""
+    """The quantisation of a float tensor: what the QUANTIZE behind it says, else what its range says, else
+    None."""
     for reader in readers[index]:
         if kinds[id(reader)] == "QUANTIZE":
             return graph.tensors[reader.outputs[0]].quantization
@@ -218,7 +237,9 @@ def _quantisation(low: float, high: float) -> Any:
     low, high = min(low, 0.0), max(high, 0.0)
     scale = max(high - low, 1e-9) / 255
     zero_point = int(np.rint(-128 - low / scale))
-    return schema.QuantizationParametersT(scale=np.array([scale], np.float32), zeroPoint=np.array([zero_point], np.int64))
+    return schema.QuantizationParametersT(
+        scale=np.array([scale], np.float32), zeroPoint=np.array([zero_point], np.int64)
+    )
 
 
 def _quantised_constant(model: Any, graph: Any, index: int, quantisation: Any) -> int:

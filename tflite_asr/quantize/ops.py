@@ -1,12 +1,14 @@
-"""What the quantiser must know of single ops, as data: who shares a scale, whose output scale is fixed, what may be folded.
+"""What the quantiser must know of single ops, as data: who shares a scale, whose output scale is fixed,
+what may be folded.
 
-Read off TensorFlow 2.21 (`lite/kernels`, `compiler/mlir/lite/ir/tfl_ops.td`) and tried op by op on LiteRT 2.3.0's XNNPACK,
-builtin and reference kernels.
+Read off TensorFlow 2.21 (`lite/kernels`, `compiler/mlir/lite/ir/tfl_ops.td`) and tried op by op on LiteRT
+2.3.0's XNNPACK, builtin and reference kernels.
 """
 
 from __future__ import annotations
 
-# Ops whose int8 kernels only move or choose values: the output and these operands have one scale and zero point.
+# Ops whose int8 kernels only move or choose values: the output and these operands have one scale and zero
+# point.
 SAME_SCALE: dict[str, tuple[int, ...]] = {
     "AVERAGE_POOL_2D": (0,),
     "BROADCAST_TO": (0,),
@@ -38,12 +40,16 @@ FIXED_OUTPUT: dict[str, tuple[float, float]] = {
     "TANH": (-1.0, 127 / 128),
 }
 
-# Ops that AI Edge Quantizer leaves in float between DEQUANTIZE and QUANTIZE although the runtime has them in int8.
-# Not NEG: its int8 kernel negates the stored integers, whatever the zero point, and turns -128 into -128.
-FOLDABLE = frozenset({"ABS", "EXP", "EXPAND_DIMS", "LEAKY_RELU", "MINIMUM", "REDUCE_MAX", "RELU6", "SPLIT_V", "SQUEEZE"})
+# Ops that AI Edge Quantizer leaves in float between DEQUANTIZE and QUANTIZE although the runtime has them
+# in int8. Not NEG: its int8 kernel negates the stored integers, whatever the zero point, and turns -128
+# into -128.
+FOLDABLE = frozenset(
+    {"ABS", "EXP", "EXPAND_DIMS", "LEAKY_RELU", "MINIMUM", "REDUCE_MAX", "RELU6", "SPLIT_V", "SQUEEZE"}
+)
 
-# The op version that TensorFlow 2.21 writes where an activation is int8; ops that are not listed keep theirs. A version
-# that is already higher (five dimensions, a newer option) stays. FULLY_CONNECTED without a bias is 5.
+# The op version that TensorFlow 2.21 writes where an activation is int8; ops that are not listed keep
+# theirs. A version that is already higher (five dimensions, a newer option) stays. FULLY_CONNECTED without
+# a bias is 5.
 INT8_VERSIONS: dict[str, int] = {
     "ABS": 2,
     "ADD": 2,

@@ -1,7 +1,9 @@
-"""A float flatbuffer to an integer one, through AI Edge Quantizer, with our ranges in place of its calibration.
+"""A float flatbuffer to an integer one, through AI Edge Quantizer, with our ranges in place of its
+calibration.
 
-The quantiser takes a range for each tensor. Ops that only move values must find the same scale on both sides, ops such as
-LOGISTIC have theirs built in, and ties bind what the caller says: `settle` makes the ranges agree before they are used.
+The quantiser takes a range for each tensor. Ops that only move values must find the same scale on both
+sides, ops such as LOGISTIC have theirs built in, and ties bind what the caller says: `settle` makes the
+ranges agree before they are used.
 """
 
 from __future__ import annotations
@@ -26,10 +28,10 @@ _FLOAT32 = schema.TensorType.FLOAT32
 def quantize(data: bytes, ranges: Ranges | None, ties: Ties, scheme: Scheme) -> bytes:
     """The flatbuffer `data` under `scheme`; `float32` gives it back as it is.
 
-    data: a float flatbuffer whose tensors bear stable names. ranges: of its activations, where the scheme needs them.
-    ties: sets of tensor names that get one scale and zero point (a state's input and output).
-    Weights become symmetric, one scale an output channel; biases int32.
-    Raises TfliteAsrError where a range is missing, naming the tensor, and where AI Edge Quantizer refuses.
+    data: a float flatbuffer whose tensors bear stable names. ranges: of its activations, where the scheme
+    needs them. ties: sets of tensor names that get one scale and zero point (a state's input and output).
+    Weights become symmetric, one scale an output channel; biases int32. Raises TfliteAsrError where a range
+    is missing, naming the tensor, and where AI Edge Quantizer refuses.
     """
     if scheme.when == "never":
         return data
@@ -48,14 +50,16 @@ def quantize(data: bytes, ranges: Ranges | None, ties: Ties, scheme: Scheme) -> 
     try:
         result = tool.quantize(statistics, enable_progress_bar=False, enable_progress_report=False)
     except Exception as error:
-        raise TfliteAsrError(f"scheme {scheme.name}: AI Edge Quantizer refused ({' '.join(str(error).split())[:300]})") from error
+        raise TfliteAsrError(
+            f"scheme {scheme.name}: AI Edge Quantizer refused ({' '.join(str(error).split())[:300]})"
+        ) from error
     assert result.quantized_model is not None
     return bytes(result.quantized_model)
 
 
 def rewrite_for_integers(model: Any) -> None:
-    """Replace, in place, float ops without a right integer kernel by equal ones that have it: NEG by a product with -1 and
-    SQUARE by a product with itself."""
+    """Replace, in place, float ops without a right integer kernel by equal ones that have it: NEG by a
+    product with -1 and SQUARE by a product with itself."""
     multiply = None
     for graph in model.subgraphs:
         for operator in graph.operators:
@@ -65,16 +69,26 @@ def rewrite_for_integers(model: Any) -> None:
             if multiply is None:
                 multiply = len(model.operatorCodes)
                 code = schema.BuiltinOperator.MUL
-                model.operatorCodes.append(schema.OperatorCodeT(deprecatedBuiltinCode=code, builtinCode=code, version=1))
+                model.operatorCodes.append(
+                    schema.OperatorCodeT(deprecatedBuiltinCode=code, builtinCode=code, version=1)
+                )
             source = int(operator.inputs[0])
-            factor = source if kind == "SQUARE" else _constant(model, graph, -1.0, text(graph.tensors[operator.outputs[0]].name))
+            factor = (
+                source
+                if kind == "SQUARE"
+                else _constant(model, graph, -1.0, text(graph.tensors[operator.outputs[0]].name))
+            )
             operator.opcodeIndex, operator.inputs = multiply, np.array([source, factor], np.int32)
-            operator.builtinOptionsType, operator.builtinOptions = schema.BuiltinOptions.MulOptions, schema.MulOptionsT()
+            operator.builtinOptionsType, operator.builtinOptions = (
+                schema.BuiltinOptions.MulOptions,
+                schema.MulOptionsT(),
+            )
 
 
 def settle(model: Any, ranges: Ranges, ties: Ties = ()) -> Ranges:
-    """Ranges that the integer kernels can keep: tied tensors and both sides of ops that only move values get the union of
-    theirs, except that what comes out of LOGISTIC, SOFTMAX or TANH, or is moved from there, gets what the kernel has built in.
+    """Ranges that the integer kernels can keep: tied tensors and both sides of ops that only move values
+    get the union of theirs, except that what comes out of LOGISTIC, SOFTMAX or TANH, or is moved from
+    there, gets what the kernel has built in.
 
     Raises TfliteAsrError where an activation has no range.
     """
@@ -98,7 +112,9 @@ def settle(model: Any, ranges: Ranges, ties: Ties = ()) -> Ranges:
             groups.join(first, other)
     wanted = _activations(model)
     if missing := sorted(wanted - set(ranges)):
-        raise TfliteAsrError(f"ranges: none for tensor {missing[0]!r} ({len(missing)} are missing); calibrate this very model")
+        raise TfliteAsrError(
+            f"ranges: none for tensor {missing[0]!r} ({len(missing)} are missing); calibrate this very model"
+        )
     of_group: dict[str, Range] = {}
     for name in ranges:
         root = groups.root(name)
@@ -144,15 +160,23 @@ def _is_constant(model: Any, tensor: Any) -> bool:
 
 
 def _statistics(ranges: Ranges) -> dict[str, dict[str, np.ndarray]]:
-    """The settled ranges as AI Edge Quantizer's calibration result. Arrays of no dimension: those of one are taken for a
-    tensor's first axis where an op hands its scale on to a constant of another rank (PACK, CONCATENATION)."""
-    return {name: {"min": np.array(one.minimum), "max": np.array(one.maximum)} for name, one in ranges.items()}
+    """The settled ranges as AI Edge Quantizer's calibration result. Arrays of no dimension: those of one
+    are taken for a tensor's first axis where an op hands its scale on to a constant of another rank (PACK,
+    CONCATENATION)."""
+    return {
+        name: {"min": np.array(one.minimum), "max": np.array(one.maximum)} for name, one in ranges.items()
+    }
 
 
 def _constant(model: Any, graph: Any, value: float, name: str) -> int:
     """A new scalar float constant. Returns its tensor index."""
     model.buffers.append(schema.BufferT(data=np.frombuffer(np.float32(value).tobytes(), np.uint8)))
     graph.tensors.append(
-        schema.TensorT(shape=np.zeros(0, np.int32), type=_FLOAT32, buffer=len(model.buffers) - 1, name=f"{name}:1".encode())
+        schema.TensorT(
+            shape=np.zeros(0, np.int32),
+            type=_FLOAT32,
+            buffer=len(model.buffers) - 1,
+            name=f"{name}:1".encode(),
+        )
     )
     return len(graph.tensors) - 1

@@ -1,7 +1,8 @@
-"""Between which values each tensor lies: one artefact, whoever made it (calibration, low-bit training, repair).
+"""Between which values each tensor lies: one artefact, whoever made it (calibration, low-bit training,
+repair).
 
-Keys are the stable names of `tflite_asr.quantize.naming`, which all windows of a model share, so one set serves them all.
-Values are rounded as they enter: what follows is then the same, bit by bit, on every run.
+Keys are the stable names of `tflite_asr.quantize.naming`, which all windows of a model share, so one set
+serves them all. Values are rounded as they enter: what follows is then the same, bit by bit, on every run.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ _DIGITS = 6  # significant; summation order moves float32 activations in the sev
 class Range:
     """What one tensor's float values span.
 
-    minimum, maximum: rounded to six significant digits. source: who found it, for example `calibration:min_max`.
-    signature: of which function of the model, without the window length (`ctc`, `main`).
+    minimum, maximum: rounded to six significant digits. source: who found it, for example
+    `calibration:min_max`. signature: of which function of the model, without the window length (`ctc`,
+    `main`).
     """
 
     minimum: float
@@ -33,7 +35,9 @@ class Range:
     def __post_init__(self) -> None:
         low, high = (float(f"{value:.{_DIGITS - 1}e}") for value in (self.minimum, self.maximum))
         if not (math.isfinite(low) and math.isfinite(high) and low <= high):
-            raise TfliteAsrError(f"range [{self.minimum}, {self.maximum}] from {self.source or 'nowhere'}: not a finite interval")
+            raise TfliteAsrError(
+                f"range [{self.minimum}, {self.maximum}] from {self.source or 'nowhere'}: not a finite interval"
+            )
         object.__setattr__(self, "minimum", low)
         object.__setattr__(self, "maximum", high)
 
@@ -75,7 +79,9 @@ class Ranges(Mapping[str, Range]):
         try:
             return cls({name: Range(*values) for name, values in json.loads(text).items()})
         except (ValueError, TypeError, AttributeError) as error:
-            raise TfliteAsrError(f"ranges: not as to_json writes them ({' '.join(str(error).split())[:120]})") from error
+            raise TfliteAsrError(
+                f"ranges: not as to_json writes them ({' '.join(str(error).split())[:120]})"
+            ) from error
 
     @property
     def sha256(self) -> str:

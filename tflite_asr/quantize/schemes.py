@@ -8,7 +8,8 @@ The grammar of a name is AI Edge Quantizer's, `<when>_w<weights>_a<activations>`
 - `<weights>` and `<activations>`: `i` and a number of bits for integers, `fp32` for float. `wi8` is one scale for each
   output channel, symmetric; `ai8` is one scale and one zero point for each tensor.
 
-`int8` is short for `static_wi8_ai8`. That a file is integer-only is a property that `tflite_asr.audit` proves, never a name.
+`int8` is short for `static_wi8_ai8`. That a file is integer-only is a property that `tflite_asr.audit`
+proves, never a name.
 """
 
 from __future__ import annotations

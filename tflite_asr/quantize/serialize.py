@@ -1,8 +1,9 @@
 """A TFLite flatbuffer to Python objects and back, in as few bytes as the format allows.
 
-The objects are the schema's own (`ai_edge_litert.schema_py_generated`). Flatbuffer tables may share what they point to, and
-readers never notice: writing stores every equal vector, string and table once, whichever subgraph it belongs to. A second
-window of a model then costs little more than its list of tensors. Same objects in, same bytes out.
+The objects are the schema's own (`ai_edge_litert.schema_py_generated`). Flatbuffer tables may share what
+they point to, and readers never notice: writing stores every equal vector, string and table once, whichever
+subgraph it belongs to. A second window of a model then costs little more than its list of tensors. Same
+objects in, same bytes out.
 """
 
 from __future__ import annotations
@@ -21,24 +22,29 @@ _DTYPES = {"zeroPoint": np.int64, "scale": np.float32, "min": np.float32, "max":
 
 
 def read_model(data: bytes) -> Any:
-    """The `ModelT` in `data`. Constant data that lies behind the flatbuffer's root (`buffer.offset`, as AI Edge Quantizer
-    writes it for large models) is brought inside, as uint8 arrays.
+    """The `ModelT` in `data`. Constant data that lies behind the flatbuffer's root (`buffer.offset`, as AI
+    Edge Quantizer writes it for large models) is brought inside, as uint8 arrays.
 
     Raises TfliteAsrError where `data` is no TFLite flatbuffer.
     """
     if data[4:8] != _IDENTIFIER:
-        raise TfliteAsrError(f"{len(data)} bytes that begin with {bytes(data[:8])!r}: not a TFLite flatbuffer")
+        raise TfliteAsrError(
+            f"{len(data)} bytes that begin with {bytes(data[:8])!r}: not a TFLite flatbuffer"
+        )
     model = schema.ModelT.InitFromPackedBuf(bytearray(data), 0)
     for buffer in model.buffers:
         if buffer.offset > 1:
             buffer.data = np.frombuffer(data, np.uint8, buffer.size, buffer.offset)
         buffer.offset = buffer.size = 0
-        buffer.data = None if buffer.data is None or len(buffer.data) == 0 else np.asarray(buffer.data, np.uint8)
+        buffer.data = (
+            None if buffer.data is None or len(buffer.data) == 0 else np.asarray(buffer.data, np.uint8)
+        )
     return model
 
 
 def write_model(model: Any) -> bytes:
-    """The flatbuffer of a `ModelT`, equal parts stored once. `model` is not changed, and may be written again."""
+    """The flatbuffer of a `ModelT`, equal parts stored once. `model` is not changed, and may be written
+    again."""
     builder = _SharingBuilder(1 << 20)
     offset = _Shared(model, {}).Pack(builder)
     builder.Finish(offset, file_identifier=_IDENTIFIER)
@@ -90,7 +96,7 @@ class _Shared:
 
     def __init__(self, table: Any, offsets: dict[Any, int]) -> None:
         self._offsets = offsets
-        self._table = type(table).__new__(type(table))
+        self._table: Any = object.__new__(type(table))
         key: list[Any] = [type(table).__name__]
         for name, value in vars(table).items():
             stored, part = self._prepare(name, value)
@@ -111,7 +117,7 @@ class _Shared:
         table = _Shared(value, self._offsets)
         return table, table.key
 
-    def Pack(self, builder: flatbuffers.Builder) -> int:  # noqa: N802 (the schema's name)
+    def Pack(self, builder: flatbuffers.Builder) -> int:
         if self.key not in self._offsets:
             self._offsets[self.key] = self._table.Pack(builder)
         return self._offsets[self.key]
