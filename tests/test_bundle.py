@@ -81,15 +81,14 @@ def test_what_is_written_is_what_is_loaded(folder: Path):
 
 def test_bundle_json_holds_the_keys_of_schema_1(folder: Path):
     values = json.loads((folder / "bundle.json").read_text())
-    assert list(values)[0] == "schema_version" and values["schema_version"] == "1.0"
+    assert next(iter(values)) == "schema_version"
+    assert values["schema_version"] == "1.0"
     assert {"name", "scheme", "lowered", "drop", "frontend", "subsampling", "tokens", "signatures"} < set(
         values
     )
     assert {"calibration", "files", "made_with"} < set(values)
-    assert (
-        values["files"]["model.tflite"]["bytes"] == 500
-        and len(values["files"]["model.tflite"]["sha256"]) == 64
-    )
+    assert values["files"]["model.tflite"]["bytes"] == 500
+    assert len(values["files"]["model.tflite"]["sha256"]) == 64
 
 
 def test_the_same_content_gives_the_same_bytes(folder: Path, tmp_path: Path):
@@ -117,7 +116,8 @@ def test_a_changed_missing_or_extra_byte_in_any_file_is_found(folder: Path, name
         file.write_bytes(broken)
         with pytest.raises(Finding, match=Path(name).name) as found:
             Bundle.load(folder)
-        assert "\n" not in str(found.value) and found.value.exit_code == 1
+        assert "\n" not in str(found.value)
+        assert found.value.exit_code == 1
     file.unlink()
     with pytest.raises(Finding, match=f"{Path(name).name}: is missing"):
         Bundle.load(folder)
@@ -136,7 +136,7 @@ def test_every_byte_of_bundle_json_counts(folder: Path):
 
 def test_a_file_that_does_not_belong_is_named(folder: Path):
     (folder / "samples" / "stray.txt").write_text("x")
-    with pytest.raises(Finding, match="stray.txt: is not part of the bundle; remove it"):
+    with pytest.raises(Finding, match=r"stray.txt: is not part of the bundle; remove it"):
         Bundle.load(folder)
 
 
@@ -159,14 +159,15 @@ def test_no_folder_is_wrong_use_and_a_folder_without_a_record_is_a_finding(tmp_p
     (tmp_path / "file").write_text("")
     with pytest.raises(TfliteAsrError, match="is a file"):
         Bundle.load(tmp_path / "file")
-    with pytest.raises(Finding, match="bundle.json: is missing"):
+    with pytest.raises(Finding, match=r"bundle.json: is missing"):
         Bundle.load(tmp_path)
 
 
 def test_a_feature_only_bundle_is_valid_and_says_what_it_lacks(tmp_path: Path):
     write(tmp_path / "bare", frontend=None, tokens=None)
     loaded = Bundle.load(tmp_path / "bare")
-    assert loaded.info.tokens is None and loaded.tokens is None
+    assert loaded.info.tokens is None
+    assert loaded.tokens is None
     with pytest.raises(TfliteAsrError, match=r"frontend.tflite\) and the tokens \(tokens.txt\)") as error:
         loaded.require_speech()
     assert error.value.exit_code == 2
@@ -231,7 +232,8 @@ def test_a_full_disk_leaves_nothing_and_keeps_what_was_there(folder: Path, monke
 
 def test_a_card_or_sample_that_fails_leaves_nothing(tmp_path: Path):
     def fails(staged: Bundle) -> str:
-        assert (staged.path / "model.tflite").is_file() and staged.tokens == CHARACTERS
+        assert (staged.path / "model.tflite").is_file()
+        assert staged.tokens == CHARACTERS
         raise TfliteAsrError("no")
 
     with pytest.raises(TfliteAsrError, match="no"):
@@ -258,8 +260,10 @@ def test_a_killed_export_leaves_no_bundle_and_the_next_one_sweeps_up(tmp_path: P
     child = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": paths}
     )
-    assert child.stdout is not None and child.stdout.readline().strip() == b"staged"
-    assert not out.exists() and len(siblings(out)) == 1
+    assert child.stdout is not None
+    assert child.stdout.readline().strip() == b"staged"
+    assert not out.exists()
+    assert len(siblings(out)) == 1
 
     # A living export is not swept up by another one.
     write(out)

@@ -1,7 +1,9 @@
-"""A recogniser of whistled letters, weights set by hand: real bundles for the tests in a second, with known answers.
+"""A recogniser of whistled letters, weights set by hand: real bundles for the tests in a second, with known
+answers.
 
-Each letter is a pure tone at the middle of a mel band of its own, 80 ms long, 80 ms of silence after it; a space is a tone
-too. A letter's logit is the mean of its band over a logit frame's four feature frames, the blank's is zero.
+Each letter is a pure tone at the middle of a mel band of its own, 80 ms long, 80 ms of silence after it; a
+space is a tone too. A letter's logit is the mean of its band over a logit frame's four feature frames, the
+blank's is zero.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -54,11 +57,11 @@ def _weights() -> np.ndarray:
     return weights
 
 
+@lru_cache(maxsize=2)
 def flatbuffers(integer: bool) -> tuple[bytes, bytes]:
     """model.tflite and frontend.tflite, all windows."""
     import tensorflow as tf
 
-    from tflite_asr.frontend.graph import frontend_flatbuffers
     from tflite_asr.quantize.windows import merge
 
     def convert(frames: int) -> bytes:
@@ -90,8 +93,15 @@ def flatbuffers(integer: bool) -> tuple[bytes, bytes]:
             return converter.convert()
 
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        model = merge([convert(frames) for frames in WINDOWS])
-        return model, merge(frontend_flatbuffers(FRONTEND, WINDOWS))
+        return merge([convert(frames) for frames in WINDOWS]), _frontend()
+
+
+@lru_cache(maxsize=1)
+def _frontend() -> bytes:
+    from tflite_asr.frontend.graph import frontend_flatbuffers
+    from tflite_asr.quantize.windows import merge
+
+    return merge(frontend_flatbuffers(FRONTEND, WINDOWS))
 
 
 def write_tone_bundle(out: Path, integer: bool, feature_only: bool = False) -> Bundle:

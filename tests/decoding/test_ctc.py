@@ -56,7 +56,8 @@ def test_frames_beyond_the_valid_ones_are_not_read():
 
 def test_spaces_at_the_ends_and_doubled_leave_no_empty_word():
     transcript = greedy_ctc(logits_of(" _ a _ b "), None, CHARACTERS, 0.04)
-    assert transcript.text == "a b" and len(transcript.words) == 2
+    assert transcript.text == "a b"
+    assert len(transcript.words) == 2
 
 
 def test_sentence_pieces_start_words_at_their_mark():

@@ -77,7 +77,10 @@ def test_error_rates_are_the_known_ones(evaluation):
     assert more.wer == 0
     assert evaluation.pooled.wer == pytest.approx(3 / 12)
     # "bee" for "fee" is one character; " add" is missing; " bad" is too many.
-    assert tones.characters["substitutions"] + tones.characters["deletions"] + tones.characters["insertions"] == 9
+    assert (
+        tones.characters["substitutions"] + tones.characters["deletions"] + tones.characters["insertions"]
+        == 9
+    )
     low, high = evaluation.pooled.wer_ci95
     assert 0 <= low < evaluation.pooled.wer < high
 
@@ -98,7 +101,9 @@ def test_fidelity_is_of_valid_frames_against_float(evaluation, int8_bundle, floa
     assert evaluation.pooled.argmax_agreement > 0.95
 
 
-def test_precomputed_float_logits_serve_as_the_float_bundle(evaluation, int8_bundle, float_bundle, corpus, other_corpus):
+def test_precomputed_float_logits_serve_as_the_float_bundle(
+    evaluation, int8_bundle, float_bundle, corpus, other_corpus
+):
     logits = reference_logits(float_bundle, [corpus, other_corpus])
     again = evaluate(int8_bundle, [corpus, other_corpus], reference=logits, measure_footprint=False)
     assert again.pooled.snr_db == evaluation.pooled.snr_db
@@ -108,7 +113,9 @@ def test_precomputed_float_logits_serve_as_the_float_bundle(evaluation, int8_bun
 
 def test_cost_is_over_real_audio_and_its_parts_add_up(evaluation):
     pooled = evaluation.pooled
-    assert pooled.audio_seconds == pytest.approx(sum(len(whistle(s)) for s in [*SPOKEN, "bee", "add"]) / 16000)
+    assert pooled.audio_seconds == pytest.approx(
+        sum(len(whistle(s)) for s in [*SPOKEN, "bee", "add"]) / 16000
+    )
     total = sum(r.seconds.total for r in evaluation.results)
     assert pooled.rtf == pytest.approx(total / pooled.audio_seconds)
     assert set(pooled.rtf_parts) == {"frontend", "model", "decode"}
@@ -169,7 +176,9 @@ def test_progress_counts_every_utterance(int8_bundle, corpus):
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
-def test_two_runs_are_paired_utterance_by_utterance(evaluation, float_bundle, corpus, other_corpus, tmp_path: Path):
+def test_two_runs_are_paired_utterance_by_utterance(
+    evaluation, float_bundle, corpus, other_corpus, tmp_path: Path
+):
     exact = evaluate(float_bundle, [corpus, other_corpus], measure_footprint=False)
     assert compare(evaluation, exact).difference == 0
     run = tmp_path / "run.json"
@@ -223,7 +232,11 @@ def test_several_kernels_show_their_spread(int8_bundle, float_bundle, corpus):
         measure_footprint=False,
         progress=lambda *step: steps.append(step),
     )
-    assert [(e.delegate, e.threads) for e in spread.evaluations] == [("xnnpack", 1), ("builtin", 1), ("reference", 2)]
+    assert [(e.delegate, e.threads) for e in spread.evaluations] == [
+        ("xnnpack", 1),
+        ("builtin", 1),
+        ("reference", 2),
+    ]
     assert spread.wer_range == (pytest.approx(0.3), pytest.approx(0.3))
     assert spread.snr_range is not None
     assert spread.snr_range[0] > 25
@@ -241,7 +254,7 @@ def test_a_feature_only_bundle_cannot_be_evaluated(tmp_path: Path, corpus):
 
 def test_a_bad_clip_in_a_manifest_is_named(int8_bundle, tmp_path: Path):
     soundfile.write(tmp_path / "zero.wav", np.zeros(0), 16000)
-    write_manifest(tmp_path / "m.jsonl", [Utterance(tmp_path / "zero.wav", 0.0, "abc")])
+    write_manifest(tmp_path / "m.jsonl", [Utterance(tmp_path / "zero.wav", 1.0, "abc")])
     with pytest.raises(TfliteAsrError, match=r"zero.wav: holds no samples"):
         evaluate(int8_bundle, tmp_path / "m.jsonl", measure_footprint=False)
 

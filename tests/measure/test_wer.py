@@ -51,7 +51,8 @@ def test_the_interval_is_that_of_the_plain_bootstrap_and_repeats_with_its_seed()
     random = np.random.default_rng(99)
     draws = [random.integers(0, 200, 200) for _ in range(4000)]
     expected = np.percentile([counts.errors[d].sum() / counts.units[d].sum() for d in draws], [2.5, 97.5])
-    assert low == pytest.approx(expected[0], abs=0.006) and high == pytest.approx(expected[1], abs=0.006)
+    assert low == pytest.approx(expected[0], abs=0.006)
+    assert high == pytest.approx(expected[1], abs=0.006)
     assert low < counts.rate < high
     assert bootstrap_interval(counts, seed=3) == (low, high) != bootstrap_interval(counts, seed=4)
 

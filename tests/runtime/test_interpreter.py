@@ -105,7 +105,12 @@ def test_an_unknown_choice_lists_the_known_ones(int8_bundle, choice, message):
 
 @pytest.mark.parametrize("runtime", ["litert", "tflite-runtime"])
 def test_without_a_runtime_one_line_names_both_extras(int8_bundle, monkeypatch, runtime):
-    for module in ("ai_edge_litert", "ai_edge_litert.interpreter", "tflite_runtime", "tflite_runtime.interpreter"):
+    for module in (
+        "ai_edge_litert",
+        "ai_edge_litert.interpreter",
+        "tflite_runtime",
+        "tflite_runtime.interpreter",
+    ):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(TfliteAsrError) as error:
         open_interpreter(int8_bundle.model_path, runtime=runtime)
@@ -121,7 +126,9 @@ def test_a_runtime_that_does_not_import_says_why(int8_bundle, monkeypatch):
         raise ImportError("numpy.core.multiarray failed to import\nmore lines")
 
     monkeypatch.setattr(importlib, "import_module", broken)
-    with pytest.raises(TfliteAsrError, match=r"cannot be imported \(numpy.core.multiarray failed to import\); pip"):
+    with pytest.raises(
+        TfliteAsrError, match=r"cannot be imported \(numpy.core.multiarray failed to import\); pip"
+    ):
         open_interpreter(int8_bundle.model_path)
 
 

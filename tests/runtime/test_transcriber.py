@@ -32,7 +32,10 @@ def test_what_was_whistled_is_read(transcriber, text):
 
 @pytest.mark.parametrize("delegate", DELEGATES)
 def test_every_delegate_reads_it(int8_bundle, delegate):
-    assert Transcriber(int8_bundle, delegate=delegate, threads=2).transcribe(whistle("face bad")).text == "face bad"
+    assert (
+        Transcriber(int8_bundle, delegate=delegate, threads=2).transcribe(whistle("face bad")).text
+        == "face bad"
+    )
 
 
 def test_words_are_where_they_were_whistled(transcriber):

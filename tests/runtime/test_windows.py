@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -27,7 +29,7 @@ def test_cuts_cover_every_frame_and_overlap_enough(frames, longest, subsampling)
         return
     assert pieces[0].start == 0
     assert pieces[-1].start + pieces[-1].frames == frames
-    for before, after in zip(pieces, pieces[1:], strict=False):
+    for before, after in pairwise(pieces):
         assert after.start % subsampling == 0
         assert before.frames == longest
         overlap = before.start + before.frames - after.start

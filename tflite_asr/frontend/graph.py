@@ -1,12 +1,15 @@
 """The Keras face of the front end: the same log-mels as `log_mel`, as a graph of TFLite builtin ops.
 
 The Fourier transform is split in two constant products (Cooley and Tukey 1965, decimation in time), both grouped
-convolutions, because that is what runs fast: for 16 s of audio on one thread (LiteRT 2.3.0, XNNPACK) the whole graph
-takes 2.9 ms, with the transform as one constant product 8 ms, with RFFT2D (double precision, not on XNNPACK) 10 ms.
+convolutions, because that runs fast. For 16 s of audio on one thread (LiteRT 2.3.0, XNNPACK) the whole graph takes
+2.9 ms; with the transform as one constant product it takes 8 ms, with RFFT2D (double precision, not on XNNPACK) 10 ms.
 
 With n = n1 + R t and N = R M, X[k] = sum_n1 W_N^(n1 k) Y[n1, k mod M], Y[n1, k2] = sum_t w[n] x[n] W_M^(t k2):
 first R products of the window's samples of one phase n1 with M real columns, which also cut the frames (their stride)
 and apply the window w; then M / 2 products of 2 R values, which hold the twiddle factors W_N.
+
+Against NumPy speech agrees to 5e-4 at any level, 99.995 % of values to 1e-4. Bands 80 dB below a pure full-scale tone
+differ by up to 2e-3: large terms cancel there, and float32 rounds their running sum.
 """
 
 from __future__ import annotations

@@ -194,6 +194,7 @@ def evaluate(
     limit: int | None = None,
     seed: int = 0,
     measure_footprint: bool = True,
+    integer_only: bool | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Recognise every utterance of the manifests and measure.
@@ -202,10 +203,12 @@ def evaluate(
         bundle: what to evaluate.
         manifests: one or more; every line is checked before any audio is read.
         runtime, delegate, threads: as `open_interpreter` takes them.
-        reference: the float bundle of the same model, or its logits (`reference_logits`), for SNR and agreement.
+        reference: the float bundle of the same model, or its logits (`reference_logits`), for SNR and
+            agreement.
         limit: of each manifest, its first utterances only.
         seed: of the bootstrap.
         measure_footprint: load time and memory, in a process of its own.
+        integer_only: the audit's verdict where the caller has it; otherwise it is asked here.
         progress: called with (done, all) after each utterance.
 
     Raises:
@@ -234,6 +237,9 @@ def evaluate(
         results.append(result)
         if progress:
             progress(done, len(utterances))
+    verdict = integer_only
+    if verdict is None:
+        verdict = audit(transcriber.bundle.model_path, load=False).integer_only
     names = _corpus_names([manifest for manifest, _ in utterances])
     by_corpus = {name: [r for r in results if r.manifest == path] for path, name in names.items()}
     return Evaluation(
@@ -248,7 +254,7 @@ def evaluate(
         footprint=footprint(transcriber.bundle.path, runtime, delegate, threads)
         if measure_footprint
         else None,
-        integer_only=audit(transcriber.bundle.model_path, load=False).integer_only,
+        integer_only=verdict,
     )
 
 
@@ -302,7 +308,8 @@ def with_against(evaluation: Evaluation, run: str | Path, seed: int = 0) -> Eval
         scheme, drop = variant["scheme"], variant["drop"]
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise TfliteAsrError(
-            f"{run}: is no run with hypotheses ({type(error).__name__}: {error}); give a file that evaluate --json wrote"
+            f"{run}: is no run with hypotheses ({type(error).__name__}: {error}); "
+            "give a file that evaluate --json wrote"
         ) from error
     _same_utterances([r.key for r in evaluation.results], keys, str(run))
     difference = paired_difference(evaluation.words, word_errors(texts, hypotheses), seed)
@@ -379,7 +386,7 @@ def _words(results: Sequence[Result]) -> ErrorCounts:
 
 def _corpus_names(manifests: Sequence[Path]) -> dict[Path, str]:
     """Folder and stem (`an4/test`) for each manifest: short, and unlike the path the same on every machine."""
-    names = {}
+    names: dict[Path, str] = {}
     for path in dict.fromkeys(manifests):
         name = f"{path.absolute().parent.name}/{path.stem}"
         names[path] = name if name not in names.values() else str(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -130,7 +130,7 @@ def _counts(output: jiwer.WordOutput | jiwer.CharacterOutput) -> ErrorCounts:
     return ErrorCounts(table[:, 0], table[:, 1], table[:, 2], units)
 
 
-def _weights(utterances: int, seed: int, resamples: int):
+def _weights(utterances: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
     """How often each utterance is drawn: float64 [up to 500, utterances] at a time, to keep memory small."""
     random = np.random.default_rng(seed)
     for start in range(0, resamples, 500):

@@ -111,7 +111,8 @@ class Interpreter:
         wanted = self.signatures[signature].inputs
         if set(inputs) != set(wanted):
             raise TfliteAsrError(
-                f"{self._name}: {signature} takes {', '.join(sorted(wanted))}, not {', '.join(sorted(inputs)) or 'none'}"
+                f"{self._name}: {signature} takes {', '.join(sorted(wanted))}, "
+                f"not {', '.join(sorted(inputs)) or 'none'}"
             )
         for key, facts in wanted.items():
             value = inputs[key]
