@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shutil
 import subprocess
 import sys
+import zipfile
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +17,7 @@ import pytest
 
 from tflite_asr.audio import read_audio
 from tflite_asr.manifest import read_manifest
+from tflite_asr.runtime.transcriber import Transcriber
 from tflite_asr.tokens import CHARACTERS
 
 if sys.version_info >= (3, 11):
@@ -71,3 +77,127 @@ def test_what_the_extras_name_is_pinned(repository: Path) -> None:
         for line in lines:
             name = re.split(r"[<>=;\[ ]", line)[0]
             assert name in pinned | {"tflite-asr"}, f"{name} is not in constraints.txt"
+
+
+def run(environment: Path, *command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """A command of `environment`, away from the checkout."""
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    program, *arguments = command
+    return subprocess.run(
+        [str(environment / "bin" / program), *arguments],
+        cwd=cwd,
+        env=variables,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from a copy, so that leftovers of earlier builds in the checkout cannot hide a missing file."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(repository / name, source)
+    shutil.copytree(
+        repository / "tflite_asr", source / "tflite_asr", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(source)]
+    subprocess.run(build, check=True, capture_output=True)
+    (built,) = out.glob("*.whl")
+    return built
+
+
+def install(wheel: Path, extra: str, environment: Path, repository: Path) -> Path:
+    """A fresh environment with the wheel and nothing of this one; this one's pip does it, which saves half the time."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
+    pip = [sys.executable, "-m", "pip", "--python", str(environment / "bin" / "python"), "--quiet"]
+    constraints = ["--constraint", str(repository / "constraints.txt")]
+    subprocess.run([*pip, "install", *constraints, f"tflite-asr{extra} @ {wheel.as_uri()}"], check=True)
+    return environment
+
+
+@pytest.fixture(scope="module")
+def base(wheel: Path, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return install(wheel, "", tmp_path_factory.mktemp("base") / "venv", repository)
+
+
+@pytest.fixture(scope="module")
+def with_litert(wheel: Path, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return install(wheel, "[litert]", tmp_path_factory.mktemp("litert") / "venv", repository)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An int8 bundle of an untrained tiny Conformer: what it says means nothing, and must be the same anywhere."""
+    import keras
+
+    from tflite_asr.facts import ModelFacts
+    from tflite_asr.frontend import FrontEnd
+    from tflite_asr.models.conformer import TINY, build_conformer
+    from tflite_asr.pipeline import export
+
+    folder = tmp_path_factory.mktemp("bundle")
+    keras.utils.set_random_seed(1)
+    frontend = FrontEnd(normalise="fixed", mean=(-9.0,) * 80, std=(4.0,) * 80)
+    build_conformer(TINY).save(folder / "tiny.keras")
+    facts = ModelFacts("tiny", "conformer", asdict(TINY), frontend, CHARACTERS, 4, windows_seconds=(2, 4))
+    facts.write(folder / "tiny.keras")
+    return export(folder / "tiny.keras", folder / "int8", calibration="noise").path
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path, repository: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        held = {name for name in archive.namelist() if ".dist-info/" not in name}
+    tracked = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "tflite_asr"],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert held == set(tracked.stdout.splitlines())
+
+
+@pytest.mark.slow
+def test_the_base_helps_audits_and_names_both_runtimes_where_none_is_installed(
+    base: Path, bundle: Path, tmp_path: Path
+) -> None:
+    modules = run(base, "python", "-c", "help('modules')", cwd=tmp_path).stdout.split()
+    assert "tflite_asr" in modules
+    assert set(HEAVY).isdisjoint(modules)
+    helped = run(base, "tflite-asr", "--help", cwd=tmp_path)
+    assert helped.returncode == 0
+    assert "evaluate" in helped.stdout
+    audited = run(base, "tflite-asr", "audit", str(bundle), cwd=tmp_path)
+    assert audited.returncode == 0, audited.stderr
+    manifest = str(packaged_manifest(base))
+    evaluated = run(base, "tflite-asr", "evaluate", str(bundle), "--manifest", manifest, cwd=tmp_path)
+    assert evaluated.returncode == 2
+    (line,) = evaluated.stderr.strip().splitlines()
+    assert "tflite-asr[litert]" in line
+    assert "tflite-asr[tflite-runtime]" in line
+
+
+@pytest.mark.slow
+def test_the_wheel_evaluates_a_bundle_without_tensorflow_and_hears_what_the_checkout_hears(
+    with_litert: Path, bundle: Path, demo_manifest: Path, tmp_path: Path
+) -> None:
+    modules = run(with_litert, "python", "-c", "help('modules')", cwd=tmp_path).stdout.split()
+    assert {"keras", "librosa", "tensorflow"}.isdisjoint(modules)
+    manifest = str(packaged_manifest(with_litert))
+    options = ["--manifest", manifest, "--json", "run.json", "--hypotheses", "said.jsonl"]
+    evaluated = run(with_litert, "tflite-asr", "evaluate", str(bundle), *options, cwd=tmp_path)
+    assert evaluated.returncode == 0, evaluated.stderr
+    (variant,) = json.loads((tmp_path / "run.json").read_text())["variants"]
+    assert variant["integer_only"] is True
+    assert variant["utterances"] == len(read_manifest(demo_manifest))
+    said = [json.loads(line)["pred_text"] for line in (tmp_path / "said.jsonl").read_text().splitlines()]
+    here = Transcriber(bundle)
+    assert said == [here.transcribe(row.audio_filepath).text for row in read_manifest(demo_manifest)]
+
+
+def packaged_manifest(environment: Path) -> Path:
+    """The demo's manifest as the wheel installed it."""
+    (found,) = environment.glob("lib/python*/site-packages/tflite_asr/pretrained/demo/demo.jsonl")
+    return found
