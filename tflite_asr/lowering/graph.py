@@ -14,6 +14,7 @@ from tflite_asr.lowering import (
     multi_head_attention,
     relative_attention,
     relu,
+    truth,
 )
 from tflite_asr.lowering.replacement import Replacement, Rule
 from tflite_asr.models.registry import FUNCTIONAL
@@ -27,6 +28,7 @@ RULES: tuple[Rule, ...] = (
     depthwise.folded_norm_rule,
     masked_softmax.rule,
     relu.rule,
+    truth.rule,
 )
 
 

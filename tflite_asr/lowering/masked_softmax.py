@@ -10,8 +10,8 @@ import keras
 from keras import ops
 
 from tflite_asr.lowering.attention_weights import visible_keys
-from tflite_asr.lowering.multi_head_attention import as_numbers
 from tflite_asr.lowering.replacement import Replacement
+from tflite_asr.lowering.truth import as_numbers, is_set
 
 
 @keras.saving.register_keras_serializable(package="tflite_asr")
@@ -21,7 +21,7 @@ class MaskedSoftmax(keras.layers.Softmax):
     def call(self, inputs, mask=None):
         if mask is None:
             return ops.softmax(inputs, axis=-1)
-        mask = as_numbers(mask, inputs.dtype)
+        mask = as_numbers(is_set(mask), inputs.dtype)
         scores = (inputs - ops.min(inputs, axis=-1, keepdims=True)) * mask
         exponentials = ops.exp(scores - ops.max(scores, axis=-1, keepdims=True)) * visible_keys(mask)
         half = ops.rsqrt(ops.sum(exponentials, axis=-1, keepdims=True))

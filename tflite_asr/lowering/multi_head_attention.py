@@ -9,6 +9,7 @@ from keras import ops
 
 from tflite_asr.lowering.attention_weights import attend, attend_heads, visible_keys
 from tflite_asr.lowering.replacement import Replacement, same_weights
+from tflite_asr.lowering.truth import as_numbers, is_set
 
 
 @keras.saving.register_keras_serializable(package="tflite_asr")
@@ -39,7 +40,7 @@ class PerHeadAttention(keras.layers.MultiHeadAttention):
             query_mask=query_mask,
             value_mask=value_mask,
             key_mask=key_mask,
-            attention_mask=attention_mask,
+            attention_mask=None if attention_mask is None else is_set(attention_mask),
             use_causal_mask=use_causal_mask,
         )
         mask = None if mask is None else as_numbers(mask, query.dtype)
@@ -81,12 +82,6 @@ class PerHeadAttention(keras.layers.MultiHeadAttention):
         """x [batch, frames, channels] through an EinsumDense of kernel [channels, heads, width / heads]."""
         y = ops.matmul(x, ops.reshape(dense.kernel, (-1, width)) * scale)
         return y if dense.bias is None or not bias else y + ops.reshape(dense.bias, (width,)) * scale
-
-
-def as_numbers(mask: Any, dtype: str) -> Any:
-    """A bool mask as ones and zeros. A CAST stays in float; SELECT_V2 has an int8 kernel and takes bool as it is."""
-    one, zero = ops.ones((), dtype=dtype), ops.zeros((), dtype=dtype)
-    return ops.where(mask, one, zero) if keras.backend.standardize_dtype(mask.dtype) == "bool" else mask
 
 
 def _split_heads(x: Any, heads: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,16 +18,25 @@ class Replacement:
     copy_weights: run once all layers are built, to carry the operation's weights over; None where there are none.
     """
 
-    layers: tuple[keras.layers.Layer, ...]
+    layers: tuple[keras.Operation, ...]
     copy_weights: Callable[[], None] | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not self.layers:
             return args[0]
-        result = self.layers[0](*args, **kwargs)
+        result = _called(self.layers[0], args, kwargs)
         for layer in self.layers[1:]:
             result = layer(result)
         return result
+
+
+def _called(layer: keras.Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """layer(*args, **kwargs); a layer's numbers by name, since Keras gives layers nothing but tensors by position."""
+    if not isinstance(layer, keras.layers.Layer):
+        return layer(*args, **kwargs)
+    names = list(inspect.signature(layer.call).parameters)
+    numbers = {name: value for name, value in zip(names, args, strict=False) if isinstance(value, (bool, int, float))}
+    return layer(*args[: len(args) - len(numbers)], **numbers, **kwargs)
 
 
 Rule = Callable[[keras.Operation], "Replacement | None"]
