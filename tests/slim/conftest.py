@@ -13,7 +13,7 @@ from tflite_asr.frontend import FrontEnd
 from tflite_asr.models.conformer import ConformerConfig, build_conformer
 from tflite_asr.tokens import CHARACTERS
 
-CONFIG = ConformerConfig(blocks=3, dim=16, heads=2, kernel=5, subsampling_channels=8, positions="relative")
+CONFIG = ConformerConfig(blocks=2, dim=16, heads=2, kernel=5, subsampling_channels=8, positions="relative")
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,10 @@ CONFIG = ConformerConfig(blocks=6, dim=16, heads=2, kernel=5, positions="relativ
         ("encoder.block*.ff1", [f"encoder.block{i}.ff1" for i in range(6)]),
         ("encoder.block4-5.conv", ["encoder.block4.conv", "encoder.block5.conv"]),
         ("encoder.block2.mhsa", ["encoder.block2.mhsa"]),
-        ("encoder.block1-2.mhsa.positions", ["encoder.block1.mhsa.positions", "encoder.block2.mhsa.positions"]),
+        (
+            "encoder.block1-2.mhsa.positions",
+            ["encoder.block1.mhsa.positions", "encoder.block2.mhsa.positions"],
+        ),
         ("positions", [f"encoder.block{i}.mhsa.positions" for i in range(6)]),
         ("encoder.block3.ff1.norm", ["encoder.block3.ff1.norm"]),
         ("encoder.block*.norm", [f"encoder.block{i}.norm" for i in range(6)]),
@@ -103,7 +106,13 @@ def test_gaps_show_in_the_compact_list() -> None:
 @pytest.mark.parametrize("positions", ["none", "relative"])
 def test_the_paths_are_those_the_builder_asks_for(monkeypatch: pytest.MonkeyPatch, positions: str) -> None:
     config = ConformerConfig(
-        blocks=2, dim=8, heads=2, kernel=3, subsampling_channels=4, positions=positions, dropped=("encoder.block1.conv",)
+        blocks=2,
+        dim=8,
+        heads=2,
+        kernel=3,
+        subsampling_channels=4,
+        positions=positions,
+        dropped=("encoder.block1.conv",),
     )
     asked: list[str] = []
     original = conformer._Builder.has
@@ -114,5 +123,7 @@ def test_the_paths_are_those_the_builder_asks_for(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(conformer._Builder, "has", has)
     conformer.build_conformer(config)
-    meaningful = {p for p in asked if p not in config.dropped and (positions == "relative" or "positions" not in p)}
+    meaningful = {
+        p for p in asked if p not in config.dropped and (positions == "relative" or "positions" not in p)
+    }
     assert set(module_paths(config)) == meaningful

@@ -20,12 +20,24 @@ Tiny = tuple[Any, ModelFacts]
 
 
 def weights(model: Any) -> dict[str, np.ndarray]:
-    return {f"{layer.name}.{weight.name}": np.asarray(weight) for layer in model.layers for weight in layer.weights}
+    return {
+        f"{layer.name}.{weight.name}": np.asarray(weight)
+        for layer in model.layers
+        for weight in layer.weights
+    }
 
 
 @pytest.mark.parametrize(
     "spec",
-    ["encoder.block1", "encoder.block*.ff1", "positions", "biases", "norms", "encoder.block0.conv.batch_norm", "ctc.dense.bias"],
+    [
+        "encoder.block1",
+        "encoder.block*.ff1",
+        "positions",
+        "biases",
+        "norms",
+        "encoder.block0.conv.batch_norm",
+        "ctc.dense.bias",
+    ],
 )
 def test_surviving_weights_are_bit_equal_and_the_named_ones_are_gone(tiny: Tiny, spec: str) -> None:
     model, facts = tiny
@@ -48,34 +60,31 @@ def test_surviving_weights_are_bit_equal_and_the_named_ones_are_gone(tiny: Tiny,
     assert gone == {p for p in before if marks[spec](p)}
 
 
-@pytest.mark.parametrize(
-    ("module", "last"),
-    [("ff1", "dense2"), ("ff2", "dense2"), ("conv", "pointwise2"), ("mhsa", "attention")],
-)
-def test_a_dropped_module_leaves_the_residual_stream_alone(tiny: Tiny, batch: Any, module: str, last: str) -> None:
+def test_a_dropped_module_leaves_the_residual_stream_alone(tiny: Tiny, batch: Any) -> None:
     model, facts = tiny
-    path = f"encoder.block1.{module}"
-    smaller, _, _ = slim(model, facts, path)
-    silenced = keras.models.clone_model(model)
-    silenced.set_weights(model.get_weights())
-    layer = silenced.get_layer(f"{path}.{last}")
-    for weight in layer.weights:
-        if last != "attention" or weight.name in ("out_kernel", "out_bias"):
-            weight.assign(np.zeros(weight.shape))
-    expected = np.asarray(silenced(batch, training=False))
     full = np.asarray(model(batch, training=False))
-    given = np.asarray(smaller(batch, training=False))
-    assert np.abs(given - expected).max() < 1e-5
-    assert np.abs(given - full).max() > 1e-2
+    silenced = keras.models.clone_model(model)
+    for module, last in (("ff1", "dense2"), ("ff2", "dense2"), ("conv", "pointwise2"), ("mhsa", "attention")):
+        path = f"encoder.block1.{module}"
+        smaller, _, _ = slim(model, facts, path)
+        silenced.set_weights(model.get_weights())
+        for weight in silenced.get_layer(f"{path}.{last}").weights:
+            if last != "attention" or weight.name in ("out_kernel", "out_bias"):
+                weight.assign(np.zeros(weight.shape))
+        given = np.asarray(smaller(batch, training=False))
+        assert np.abs(given - np.asarray(silenced(batch, training=False))).max() < 1e-5, path
+        assert np.abs(given - full).max() > 1e-2, path
 
 
 def test_a_dropped_bias_is_a_bias_of_zero(tiny: Tiny, batch: Any) -> None:
     model, facts = tiny
-    smaller, _, _ = slim(model, facts, "encoder.block0.mhsa.attention.bias,encoder.block2.conv.depthwise.bias")
+    smaller, _, _ = slim(
+        model, facts, "encoder.block0.mhsa.attention.bias,encoder.block1.conv.depthwise.bias"
+    )
     zeroed = keras.models.clone_model(model)
     zeroed.set_weights(model.get_weights())
     names = ("query_bias", "key_bias", "value_bias", "out_bias")
-    for layer in ("encoder.block0.mhsa.attention", "encoder.block2.conv.depthwise"):
+    for layer in ("encoder.block0.mhsa.attention", "encoder.block1.conv.depthwise"):
         for weight in zeroed.get_layer(layer).weights:
             if weight.name in (*names, "bias"):
                 weight.assign(np.zeros(weight.shape))
@@ -91,12 +100,18 @@ def test_the_model_given_is_not_changed(tiny: Tiny, batch: Any) -> None:
 
 def test_slimming_twice_is_slimming_once(tiny: Tiny, batch: Any) -> None:
     model, facts = tiny
-    once, facts_once, report_once = slim(model, facts, ["encoder.block2", "encoder.block0.ff1", "encoder.block1.norm"])
-    first, facts_first, _ = slim(model, facts, "encoder.block1.norm,encoder.block2.ff1")
-    twice, facts_twice, report_twice = slim(first, facts_first, "encoder.block0.ff1,encoder.block2")
+    once, facts_once, report_once = slim(
+        model, facts, ["encoder.block1", "encoder.block0.ff1", "encoder.block0.norm"]
+    )
+    first, facts_first, _ = slim(model, facts, "encoder.block0.norm,encoder.block1.ff1")
+    twice, facts_twice, report_twice = slim(first, facts_first, "encoder.block0.ff1,encoder.block1")
     assert facts_once == facts_twice
     assert np.array_equal(np.asarray(once(batch)), np.asarray(twice(batch)))
-    assert report_once.dropped == report_twice.dropped == ("encoder.block0.ff1", "encoder.block1.norm", "encoder.block2")
+    assert (
+        report_once.dropped
+        == report_twice.dropped
+        == ("encoder.block0.ff1", "encoder.block0.norm", "encoder.block1")
+    )
     assert report_once.macs_after == report_twice.macs_after
 
 
@@ -125,9 +140,9 @@ def test_a_slimmed_model_saves_and_loads(tiny: Tiny, batch: Any, tmp_path: Path)
     smaller_facts.write(path)
     read = ModelFacts.read(path)
     assert read is not None
-    assert list(read.config["dropped"]) == ["encoder.block0.mhsa.positions", "encoder.block1", "encoder.block2.mhsa.positions"]
-    again, _, _ = slim(load_model(path), read, "encoder.block2.ff2")
-    expected, _, _ = slim(model, facts, "encoder.block1,positions,encoder.block2.ff2")
+    assert list(read.config["dropped"]) == ["encoder.block0.mhsa.positions", "encoder.block1"]
+    again, _, _ = slim(load_model(path), read, "encoder.block0.ff2")
+    expected, _, _ = slim(model, facts, "encoder.block1,positions,encoder.block0.ff2")
     assert np.array_equal(np.asarray(again(batch)), np.asarray(expected(batch)))
 
 
@@ -136,9 +151,9 @@ def test_facts_of_another_model_are_refused(tiny: Tiny) -> None:
     with pytest.raises(TfliteAsrError, match="another model"):
         slim(model, replace(facts, config={**facts.config, "dim": 32}), "encoder.block0")
     with pytest.raises(TfliteAsrError, match="another model"):
-        slim(model, replace(facts, config={**facts.config, "blocks": 2}), "encoder.block0")
+        slim(model, replace(facts, config={**facts.config, "blocks": 1}), "encoder.block0")
     with pytest.raises(TfliteAsrError, match="another model"):
-        slim(model, replace(facts, config={**facts.config, "blocks": 4}), "encoder.block0")
+        slim(model, replace(facts, config={**facts.config, "blocks": 3}), "encoder.block0")
     with pytest.raises(TfliteAsrError, match="architecture is unknown"):
         slim(model, None, "encoder.block0")
 

@@ -13,7 +13,7 @@ import numpy as np
 from tflite_asr.errors import TfliteAsrError
 from tflite_asr.facts import ModelFacts
 from tflite_asr.slim.paths import module_paths
-from tflite_asr.slim.slim import _config, slim
+from tflite_asr.slim.slim import model_config, slim
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def rank_blocks(
     Returns:
         One record a block, the least useful first; equal ones in the model's order.
     """
-    paths = [p for p in module_paths(_config(facts)) if re.fullmatch(r".*\.[a-z_]*block\d+", p)]
+    paths = [p for p in module_paths(model_config(facts)) if re.fullmatch(r".*\.[a-z_]*block\d+", p)]
     if not paths:
         raise TfliteAsrError(f"{facts.name}: has no block to drop")
     features = list(getattr(inputs, "features", inputs))
@@ -73,12 +73,14 @@ def divergence(first: np.ndarray, second: np.ndarray) -> float:
 def _log_probabilities(model: keras.Model, facts: ModelFacts, features: Sequence[np.ndarray]) -> np.ndarray:
     """Log-softmax over every frame of every clip, float64 [all frames, pieces]."""
     rows = []
-    for clip in features:
-        steps = len(clip) // facts.subsampling
-        batch = [clip[None, : steps * facts.subsampling], np.ones((1, steps), np.float32)]
-        logits = keras.ops.convert_to_numpy(model(batch[: len(model.inputs)], training=False))[0].astype(
+    for length in dict.fromkeys(map(len, features)):
+        steps = length // facts.subsampling
+        clips = np.stack([clip[: steps * facts.subsampling] for clip in features if len(clip) == length])
+        batch = [clips, np.ones((len(clips), steps), np.float32)]
+        logits = keras.ops.convert_to_numpy(model(batch[: len(model.inputs)], training=False)).astype(
             np.float64
         )
         logits -= logits.max(axis=-1, keepdims=True)
-        rows.append(logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True)))
+        logits -= np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+        rows.append(logits.reshape(-1, logits.shape[-1]))
     return np.concatenate(rows)

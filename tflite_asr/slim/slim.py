@@ -59,7 +59,7 @@ def slim(
         raise TfliteAsrError(
             "drop: the model's architecture is unknown; put architecture and config into its .toml"
         )
-    config = _config(facts)
+    config = model_config(facts)
     specs = [drop] if isinstance(drop, str) else list(drop)
     dropped = (
         dropped_paths(specs, config) if any(spec.strip(" ,") for spec in specs) else tuple(config.dropped)
@@ -79,7 +79,7 @@ def slim(
     return smaller, replace(facts, config=asdict(smaller_config)), report
 
 
-def _config(facts: ModelFacts) -> Any:
+def model_config(facts: ModelFacts) -> Any:
     """The facts' config as the architecture's dataclass."""
     kind = config_class(facts.architecture or "")
     try:

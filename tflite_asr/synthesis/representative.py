@@ -24,7 +24,7 @@ def representative_dataset(
     method: str = "synthetic",
     seed: int = 0,
     budget_macs: float = DEFAULT_BUDGET_MACS,
-) -> Callable[[], Iterator[list[np.ndarray]]]:
+) -> Callable[[], Iterator[list[np.ndarray] | dict[str, np.ndarray]]]:
     """A generator function for TensorFlow's converter, no data needed:
 
         converter = tf.lite.TFLiteConverter.from_keras_model(model)
@@ -38,8 +38,9 @@ def representative_dataset(
         inputs: ready-made inputs, instead of `synthesize(model, facts, method, seed, budget_macs)`.
 
     Returns:
-        A function without arguments; each call goes through the same clips, one a step: a list of float32 arrays in
-        the order of the model's inputs, batch 1, clips longer than the window cut into several.
+        A function without arguments; each call goes through the same clips, one a step, batch 1, float32, clips longer
+        than the window cut into several: a list of one array for a model with one input, and {input's name: array} for
+        one with more, since the converter puts several into an order of its own (measured: mask before features).
 
     Raises:
         TfliteAsrError: what `synthesize` raises; `frames` that the model or its subsampling does not allow.
@@ -51,9 +52,12 @@ def representative_dataset(
         raise TfliteAsrError(f"representative_dataset: frames is {frames}; the model takes {allowed}")
     made = inputs if inputs is not None else synthesize(model, facts, method, seed, budget_macs)
 
-    def clips() -> Iterator[list[np.ndarray]]:
+    names = [str(tensor.name) for tensor in model.inputs]
+
+    def clips() -> Iterator[list[np.ndarray] | dict[str, np.ndarray]]:
         for clip in made.features:
             for start in range(0, len(clip), window):
-                yield shape.batch([clip[start : start + window]], window)
+                arrays = shape.batch([clip[start : start + window]], window)
+                yield arrays if len(arrays) == 1 else dict(zip(names, arrays, strict=True))
 
     return clips
