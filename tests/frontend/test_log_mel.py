@@ -34,8 +34,8 @@ def noise(seconds: float = 1.2, seed: int = 0) -> np.ndarray:
 def reference(audio: np.ndarray, frontend: FrontEnd) -> np.ndarray:
     """The same features from librosa, float32 [frames, mels].
 
-    librosa lays a short window into the middle of the FFT; ours begins at its frame. For power spectra that is a shift of
-    the audio.
+    librosa lays a short window into the middle of the FFT; ours begins at its frame. For power spectra that is a
+    shift of the audio.
     """
     audio = audio.astype(np.float64)
     if frontend.preemphasis:

@@ -1,8 +1,8 @@
-"""Conformer-CTC (Gulati et al. 2020): convolution stem, blocks of feed-forward, attention and convolution, linear CTC."""
+"""Conformer-CTC (Gulati et al. 2020): convolution stem, blocks of feed-forward, attention and convolution, linear."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import keras
 
@@ -43,11 +43,12 @@ class ConformerConfig:
     dropped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        self._check_types()
         if self.dim % self.heads:
             raise TfliteAsrError(
                 f"conformer: dim {self.dim} is not a multiple of heads {self.heads}; change one"
             )
-        if self.subsampling < 1 or self.subsampling & (self.subsampling - 1):
+        if self.subsampling & (self.subsampling - 1):
             raise TfliteAsrError(f"conformer: subsampling is {self.subsampling}; give a power of two")
         if self.positions not in POSITIONS:
             raise TfliteAsrError(
@@ -55,6 +56,20 @@ class ConformerConfig:
             )
         if self.padding not in ("same", "causal"):
             raise TfliteAsrError(f"conformer: padding is {self.padding!r}; give same or causal")
+
+    def _check_types(self) -> None:
+        """Configs are read from TOML that people write."""
+        lowest = {"subsampling_channels": 0, "left_context": 0, "lookahead": 0}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            least = lowest.get(field.name, 1)
+            whole = field.type in ("int", "int | None") and not (value is None and field.default is None)
+            if whole and (type(value) is not int or value < least):
+                raise TfliteAsrError(
+                    f"conformer: {field.name} is {value!r}; give a whole number, {least} or more"
+                )
+        if type(self.dropout) not in (int, float) or not 0 <= self.dropout < 1:
+            raise TfliteAsrError(f"conformer: dropout is {self.dropout!r}; give a rate from 0 to below 1")
 
     @property
     def stages(self) -> int:

@@ -12,7 +12,9 @@ import keras
 import tflite_asr.models.layers  # noqa: F401  registers the layers that safe mode looks up
 from tflite_asr.errors import TfliteAsrError
 from tflite_asr.models.conformer import SIZES, ConformerConfig, build_conformer
+from tflite_asr.models.torch_names import allow_dots
 
+allow_dots()
 _PROBE = keras.Input((1,))
 FUNCTIONAL: type = type(
     keras.Model(_PROBE, _PROBE)
@@ -67,7 +69,9 @@ def load_model(path: str | Path) -> keras.Model:
         reason = " ".join(str(error).split())
         if "ambda" in reason and "safe" in reason.lower():
             mend = "holds a Lambda, whose code would be executed; replace it by a registered layer"
-        elif "Could not locate class" in reason or "Could not locate function" in reason:
+        elif any(
+            f"Could not {what}" in reason for what in ("locate class", "locate function", "deserialize")
+        ):
             mend = f"holds a class that is not known here ({reason[:120]}); use stock or registered layers"
         else:
             mend = f"cannot be loaded ({type(error).__name__}: {reason[:160]}); save the model again"
