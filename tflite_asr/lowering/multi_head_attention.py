@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from tflite_asr.lowering.attention_weights import attend, attend_heads, visible_keys
+from tflite_asr.lowering.attention_weights import attend, attend_heads, unbatched, visible_keys
 from tflite_asr.lowering.replacement import Replacement, same_weights
 from tflite_asr.lowering.truth import as_numbers, is_set
 
@@ -53,7 +53,12 @@ class PerHeadAttention(keras.layers.MultiHeadAttention):
             drop = self._dropout_layer
         if query.shape[0] == 1 and (mask is None or (mask.shape[0] == 1 and len(mask.shape) == 3)):
             mixed, pairs = attend_heads(
-                queries[0], keys[0], values[0], heads, None if mask is None else mask[0], drop=drop
+                unbatched(queries),
+                unbatched(keys),
+                unbatched(values),
+                heads,
+                None if mask is None else unbatched(mask),
+                drop=drop,
             )
             mixed = ops.expand_dims(mixed, 0)
             weights = (

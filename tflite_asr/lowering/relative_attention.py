@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from tflite_asr.lowering.attention_weights import attend, attend_heads, visible_keys
+from tflite_asr.lowering.attention_weights import attend, attend_heads, unbatched, visible_keys
 from tflite_asr.lowering.replacement import Replacement, same_weights
 from tflite_asr.models.layers import RelativeAttention
 
@@ -21,7 +21,7 @@ class PerHeadRelativeAttention(RelativeAttention):
     does not widen the range of the scores.
     """
 
-    def call(self, inputs, mask_frames, training=None):
+    def call(self, inputs, mask_frames):
         frames = ops.shape(inputs)[1]
         scale = 1.0 / math.sqrt(self.key_dim)
         query = ops.matmul(inputs, self.query_kernel * scale)
@@ -35,10 +35,11 @@ class PerHeadRelativeAttention(RelativeAttention):
         band = self.band(frames)
         if band is not None:
             mask = mask * ops.expand_dims(ops.cast(band, inputs.dtype), 0)
-        drop = self.dropout if training and self.dropout_rate > 0 else None
         if inputs.shape[0] == 1 and inputs.shape[1] is not None:
-            biases = self._position_biases(position[0], inputs.shape[1]) if relative else None
-            mixed, _ = attend_heads(content[0], key[0], value[0], self.heads, mask[0], biases, drop)
+            biases = self._position_biases(unbatched(position), inputs.shape[1]) if relative else None
+            mixed, _ = attend_heads(
+                unbatched(content), unbatched(key), unbatched(value), self.heads, unbatched(mask), biases
+            )
             mixed = ops.expand_dims(mixed, 0)
         else:
             scores = ops.matmul(self.split_heads(content), ops.transpose(self.split_heads(key), (0, 1, 3, 2)))
@@ -46,7 +47,7 @@ class PerHeadRelativeAttention(RelativeAttention):
                 scores = scores + self.position_scores(position, frames)
             mask = ops.expand_dims(mask, 1)
             columns = ops.transpose(self.split_heads(value), (0, 1, 3, 2))
-            mixed, _ = attend(scores, columns, mask, visible_keys(mask), drop)
+            mixed, _ = attend(scores, columns, mask, visible_keys(mask))
             mixed = ops.reshape(ops.transpose(mixed, (0, 3, 1, 2)), (-1, frames, self.heads * self.key_dim))
         return self.project("out", mixed)
 

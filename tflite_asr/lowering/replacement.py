@@ -35,7 +35,9 @@ def _called(layer: keras.Operation, args: tuple[Any, ...], kwargs: dict[str, Any
     if not isinstance(layer, keras.layers.Layer):
         return layer(*args, **kwargs)
     names = list(inspect.signature(layer.call).parameters)
-    numbers = {name: value for name, value in zip(names, args, strict=False) if isinstance(value, (bool, int, float))}
+    numbers = {
+        name: value for name, value in zip(names, args, strict=False) if isinstance(value, (bool, int, float))
+    }
     return layer(*args[: len(args) - len(numbers)], **numbers, **kwargs)
 
 

@@ -13,7 +13,12 @@ from keras import ops
 
 from tflite_asr.lowering.replacement import Replacement
 
-COMPARISONS = {"Greater": "greater", "Less": "less", "GreaterEqual": "greater_equal", "LessEqual": "less_equal"}
+COMPARISONS = {
+    "Greater": "greater",
+    "Less": "less",
+    "GreaterEqual": "greater_equal",
+    "LessEqual": "less_equal",
+}
 
 
 @keras.saving.register_keras_serializable(package="tflite_asr")

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tflite_asr.quantize.delegable import coarsen_small_constants
 from tflite_asr.quantize.naming import op_name
 from tflite_asr.quantize.ops import FOLDABLE, INT8_VERSIONS, SAME_SCALE
 from tflite_asr.quantize.ranges import Range
@@ -31,6 +32,7 @@ def finish(data: bytes, ranges: Mapping[str, Range] | None = None) -> bytes:
     for graph in model.subgraphs:
         fold_float_islands(model, graph, ranges or {})
         join_requantised(model, graph)
+        coarsen_small_constants(model, graph)
     set_versions(model)
     strip(model)
     return write_model(model)

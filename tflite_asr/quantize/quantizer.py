@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tflite_asr.errors import TfliteAsrError
+from tflite_asr.quantize.delegable import widen_small_terms
 from tflite_asr.quantize.naming import op_name
 from tflite_asr.quantize.ops import FIXED_OUTPUT, SAME_SCALE
 from tflite_asr.quantize.ranges import Range, Ranges
@@ -44,7 +45,7 @@ def quantize(data: bytes, ranges: Ranges | None, ties: Ties, scheme: Scheme) -> 
         if ranges is None:
             raise TfliteAsrError(f"scheme {scheme.name}: needs ranges; calibrate first")
         rewrite_for_integers(model)
-        settled = settle(model, ranges, ties)
+        settled = settle(model, widen_small_terms(model, ranges), ties)
     tool = aeq.Quantizer(write_model(model), getattr(recipe, scheme.name)())
     statistics = _statistics(settled) if settled is not None else None
     try:
