@@ -149,7 +149,7 @@ class Evaluation:
             "runtime": self.runtime,
             "threads": self.threads,
             "delegate": self.delegate,
-            "calibration": info.calibration["method"] if info.calibration else None,
+            "calibration": info.calibration.get("method") if info.calibration else None,
             "seed": info.calibration.get("seed") if info.calibration else None,
             "load_seconds": self.footprint.load_seconds if self.footprint else None,
             "resident_bytes": self.footprint.resident_bytes if self.footprint else None,
