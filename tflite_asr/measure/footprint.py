@@ -45,11 +45,11 @@ def footprint(
     Raises:
         TfliteAsrError: what opening the bundle raises there, as one line.
     """
-    code = "import sys; sys.path[:0] = eval(sys.argv.pop(1)); import runpy; "
+    code = "import json, runpy, sys; sys.path[:0] = json.loads(sys.argv.pop(1)); "
     code += "runpy.run_module('tflite_asr.measure.footprint', run_name='__main__')"
     arguments = [str(bundle), runtime, delegate, str(threads)]
     child = subprocess.run(
-        [sys.executable, "-c", code, repr([p for p in sys.path if p]), *arguments],
+        [sys.executable, "-c", code, json.dumps([p for p in sys.path if p]), *arguments],
         capture_output=True,
         text=True,
     )
