@@ -20,8 +20,8 @@ from tflite_asr.tokens import Tokens
 from tflite_asr.training.augment import augment, spec_augment
 from tflite_asr.training.recipe import Recipe
 
-# A tenth apart: an utterance is padded by 5 % on average, and a compiling backend sees at most 40 shapes.
-_EDGES = sorted({int(np.ceil(48 * 1.1**i / 8)) * 8 for i in range(40)})
+# A tenth apart: an utterance is padded by 5 % on average, and a compiling backend sees few shapes (40 up to 20 s).
+_EDGES = sorted({int(np.ceil(48 * 1.1**i / 8)) * 8 for i in range(120)})
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,8 @@ def training_batches(
 ) -> list[Callable[[], Batch]]:
     """One epoch's batches, to be made when they are wanted; the same for the same seed and epoch.
 
+    Left out: utterances over the recipe's length, under 16 frames, or with more text than their logit frames can spell.
+
     Raises:
         TfliteAsrError: no utterance is short enough.
     """
@@ -120,24 +122,40 @@ def training_batches(
         ]
         for index in picks:
             frames = len(corpus.log_mels[index])
-            if frames * frontend.hop_seconds <= limit and frames >= 16:
+            fewest = int(frames / recipe.augmentation.speed[1]) // subsampling
+            if (
+                frames * frontend.hop_seconds <= limit
+                and frames >= 16
+                and fewest >= _needed(corpus.labels[index])
+            ):
                 edge = next(e for e in _EDGES if e >= frames / recipe.augmentation.speed[0])
                 drawn.setdefault(edge, []).append((corpus, int(index), int(rng.integers(2**31))))
     batches: list[Callable[[], Batch]] = []
+    waiting: list[tuple[Corpus, int, int]] = []
     for edge, items in sorted(drawn.items()):
         size = max(1, int(recipe.batch_seconds / (edge * frontend.hop_seconds)))
-        order = [items[i] for i in rng.permutation(len(items))]
-        order += order[: -len(order) % size] if len(order) >= size else []
-        for start in range(0, len(order) - size + 1, size):
+        # What does not fill one batch (the shortest and the longest, often) goes to the next length, and is never lost.
+        waiting += items
+        if len(waiting) < size and edge != max(drawn):
+            continue
+        order = [waiting[i] for i in rng.permutation(len(waiting))]
+        waiting, size = [], min(size, len(order))
+        order += order[: -len(order) % size]
+        for start in range(0, len(order), size):
             chosen = order[start : start + size]
             batches.append(
                 lambda c=chosen, e=edge: _make(c, e, recipe, frontend, subsampling, blank_id, epoch)
             )
     if not batches:
         raise TfliteAsrError(
-            f"no batch of utterances up to {limit} s could be filled; raise max_seconds or add data"
+            f"no utterance lasts from 0.16 to {limit} s with time for its text; raise max_seconds or mend the data"
         )
     return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def _needed(label: np.ndarray) -> int:
+    """Logit frames that CTC needs to spell a label: one a piece, and a blank between two equal ones."""
+    return len(label) + int(np.sum(label[1:] == label[:-1]))
 
 
 def _make(chosen, edge, recipe, frontend, subsampling, blank_id, epoch) -> Batch:

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import jiwer
 import keras
 import numpy as np
 
+from tflite_asr.errors import TfliteAsrError
 from tflite_asr.facts import ModelFacts
 from tflite_asr.frontend import FrontEnd
 from tflite_asr.models import ARCHITECTURES, build
@@ -67,12 +68,16 @@ def train(
 
     Returns:
         The last line of the history, with `best_dev_wer` and `best_epoch`.
+
+    Raises:
+        TfliteAsrError: a recipe, manifest, recording or state that cannot be used, or a loss that is no number.
     """
     out, tell = Path(out), progress or (lambda _: None)
     out.parent.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(recipe.seed)
     tokens = CHARACTERS
     raw = FrontEnd.from_dict(recipe.frontend)
+    config = _config(recipe, raw.mels, len(tokens.pieces))
 
     def corpus(path):
         return Corpus(
@@ -81,13 +86,8 @@ def train(
 
     corpora, dev_corpora = [corpus(p) for p in manifests], [corpus(p) for p in dev]
     frontend = measure_normalisation(corpora, raw)
-    size = ARCHITECTURES[recipe.architecture][2][recipe.size]
-    config = replace(size, **recipe.config, mels=frontend.mels, pieces=len(tokens.pieces))
-    assert isinstance(config, config_class(recipe.architecture))
     model = build(recipe.architecture, config)
-    middle = f"encoder.block{recipe.intermediate_block - 1}.norm"
-    intermediate = (middle, recipe.intermediate_weight) if recipe.intermediate_weight else None
-    trainer = CTCTrainer(model, tokens.blank_id, intermediate)
+    trainer = CTCTrainer(model, tokens.blank_id, _intermediate(recipe, model))
     optimizer = keras.optimizers.AdamW(
         recipe.learning_rate, weight_decay=recipe.weight_decay, beta_2=0.98, global_clipnorm=recipe.clip_norm
     )
@@ -122,8 +122,8 @@ def train(
                 trainer.reset_metrics()  # Keras averages over calls otherwise
                 loss = float(trainer.train_on_batch(x, y))
                 if not math.isfinite(loss):
-                    raise FloatingPointError(
-                        f"epoch {epoch}, step {step}: the loss is {loss}; lower learning_rate"
+                    raise TfliteAsrError(
+                        f"{recipe.name}: the loss is {loss} at epoch {epoch + 1}, step {step}; lower learning_rate"
                     )
                 losses.append(loss)
                 step += 1
@@ -158,6 +158,31 @@ def train(
             lines.write(json.dumps(record) + "\n")
         tell(Progress("dev", epoch + 1, recipe.epochs, len(batches), len(batches), record["loss"], pooled))
     return {**record, "best_dev_wer": done["best_dev_wer"], "best_epoch": done["best_epoch"]}
+
+
+def _config(recipe: Recipe, mels: int, pieces: int) -> Any:
+    """The model's config: the recipe's size with its overrides."""
+    kind, sizes = config_class(recipe.architecture), ARCHITECTURES[recipe.architecture][2]
+    if recipe.size not in sizes:
+        raise TfliteAsrError(f"{recipe.name}: size {recipe.size!r} is unknown; known are {', '.join(sizes)}")
+    known = {f.name for f in fields(kind)} - {"mels", "pieces"}
+    if unknown := sorted(set(recipe.config) - known):
+        raise TfliteAsrError(
+            f"{recipe.name}: [config] unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}"
+        )
+    return replace(sizes[recipe.size], **recipe.config, mels=mels, pieces=pieces)
+
+
+def _intermediate(recipe: Recipe, model: keras.Model) -> tuple[str, float] | None:
+    """The layer and the weight of intermediate CTC; None without."""
+    if not recipe.intermediate_weight:
+        return None
+    layer = f"encoder.block{recipe.intermediate_block - 1}.norm"
+    if layer not in {found.name for found in model.layers}:
+        raise TfliteAsrError(
+            f"{recipe.name}: intermediate_block {recipe.intermediate_block} is no block of the model; count from 1"
+        )
+    return layer, recipe.intermediate_weight
 
 
 def _save_best(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -79,21 +79,37 @@ class Recipe:
         """Read a recipe.
 
         Raises:
-            TfliteAsrError: a missing file, no TOML, an unknown key.
+            TfliteAsrError: a missing file, no TOML, an unknown key, a value of the wrong type.
         """
         path = Path(path)
         values = read_toml(path)
-        augmentation = _checked(Augmentation, values.pop("augmentation", {}), f"{path}: [augmentation]")
+        given = values.pop("augmentation", {})
+        if not isinstance(given, dict):
+            raise TfliteAsrError(f"{path}: augmentation is {given!r}; write a table [augmentation]")
+        augmentation = Augmentation(**_tuples(given, Augmentation, f"{path}: [augmentation]"))
         values.setdefault("name", path.stem)
         return cls(**{**_tuples(values, cls, str(path)), "augmentation": augmentation})
-
-
-def _checked(kind: type, values: dict[str, Any], where: str) -> Any:
-    return kind(**_tuples(values, kind, where))
 
 
 def _tuples(values: dict[str, Any], kind: type, where: str) -> dict[str, Any]:
     known = {f.name for f in fields(kind)}
     if unknown := sorted(set(values) - known):
         raise TfliteAsrError(f"{where}: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    checked = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    examples = {
+        f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(kind)
+    }
+    for name, value in checked.items():
+        example = "" if examples[name] is MISSING else examples[name]
+        number = isinstance(example, float) and type(value) is int
+        pair = isinstance(example, tuple) and len(example) not in (
+            0,
+            len(value) if isinstance(value, tuple) else -1,
+        )
+        if (type(value) is not type(example) and not number) or pair:
+            raise TfliteAsrError(f"{where}: {name} is {value!r}; give something like {_shown(example)}")
+    return checked
+
+
+def _shown(example: Any) -> str:
+    return str(list(example)) if isinstance(example, tuple) else repr(example)

@@ -7,6 +7,7 @@ The moments only steer the next steps. The first is kept as float8 (e4m3, scaled
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def save_state(
     path: Path, model: keras.Model, optimizer: keras.optimizers.Optimizer, progress: dict[str, Any]
 ) -> None:
     """Write the state to a temporary sibling, then rename it: a kill leaves the old one."""
-    arrays = {f"weight/{i}": np.asarray(w) for i, w in enumerate(model.get_weights())}
+    arrays: dict[str, Any] = {f"weight/{i}": np.asarray(w) for i, w in enumerate(model.get_weights())}
     for i, variable in enumerate(optimizer.variables):
         value = np.asarray(keras.ops.convert_to_numpy(variable), np.float32)
         kind = variable.path.rsplit("_", 1)[-1]
@@ -62,7 +63,7 @@ def load_state(path: Path, model: keras.Model, optimizer: keras.optimizers.Optim
                 value = np.square(value) if kind == "velocity" else value
             variable.assign(value.astype(variable.dtype))
         return json.loads(bytes(arrays["progress"]))
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise TfliteAsrError(
             f"{path}: is damaged or belongs to another model ({' '.join(str(error).split())[:120]}); "
             "remove it to train from the start"
