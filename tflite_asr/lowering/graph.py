@@ -16,6 +16,7 @@ from tflite_asr.lowering import (
     relu,
     truth,
 )
+from tflite_asr.lowering.affine import AffineFold
 from tflite_asr.lowering.replacement import Replacement, Rule
 from tflite_asr.models.registry import FUNCTIONAL
 
@@ -32,10 +33,10 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def lower(model: keras.Model) -> keras.Model:
+def lower(model: Any) -> keras.Model:
     """`model` with every operation that a rule matches rewritten; the largest difference of its outputs is below 1e-4.
 
-    model: Functional (or Sequential); nested models are laid flat, their layers named `<model>.<layer>`. It is left as
+    model: Functional (or built Sequential); nested models are laid flat, their layers named `<model>.<layer>`. It is left as
     it is, and the result shares no variable with it. Layers keep their names and so do their weights; inputs and outputs
     keep names, shapes, types and structure. Open batch and time axes stay open.
 
@@ -46,9 +47,9 @@ def lower(model: keras.Model) -> keras.Model:
             f"model {model.name!r} is a subclassed model ({type(model).__name__}); rebuild it as a Functional one"
         )
     walk = _Walk()
+    structure = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
     inputs = keras.tree.map_structure(
-        lambda tensor: keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name),
-        model.input,
+        lambda tensor: keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name), structure
     )
     outputs = walk.run(model, inputs, prefix="")
     lowered = keras.Model(inputs, outputs, name=model.name)
@@ -63,32 +64,33 @@ class _Walk:
 
     def __init__(self) -> None:
         self.replacements: dict[int, Replacement] = {}
+        self.outputs: set[int] = set()
+        self.rules: tuple[Rule, ...] = (AffineFold(self.outputs).rule, *RULES)
         self._alive: list[keras.Operation] = []  # keeps ids from being given out again
 
-    def run(self, model: keras.Model, inputs: Any, prefix: str) -> Any:
+    def run(self, model: Any, inputs: Any, prefix: str) -> Any:
+        self.outputs.update(id(tensor._keras_history.operation) for tensor in model.outputs)
         if isinstance(model, keras.Sequential):
             for layer in model.layers:
                 inputs = self.call(layer, prefix, inputs)
             return inputs
-        return keras.models.clone_model(
-            model,
-            input_tensors=inputs,
-            clone_function=lambda operation: operation,
-            call_function=lambda operation, *args, **kwargs: self.call(operation, prefix, *args, **kwargs),
-        ).output
+        # Keras' own walk over the nodes, as keras.models.clone_model does it, but without a model made of each part.
+        return model._run_through_graph(
+            inputs, call_fn=lambda operation, *args, **kwargs: self.call(operation, prefix, *args, **kwargs)
+        )
 
-    def call(self, operation: keras.Operation, prefix: str, *args: Any, **kwargs: Any) -> Any:
+    def call(self, operation: Any, prefix: str, *args: Any, **kwargs: Any) -> Any:
         if isinstance(operation, (FUNCTIONAL, keras.Sequential)):
             inner = kwargs.get("inputs", args[0] if args else None)
             return self.run(operation, inner, f"{prefix}{operation.name}.")
         if id(operation) not in self.replacements:
             self._alive.append(operation)
-            self.replacements[id(operation)] = _replacement(operation, prefix)
+            self.replacements[id(operation)] = _replacement(operation, prefix, self.rules)
         return self.replacements[id(operation)](*args, **kwargs)
 
 
-def _replacement(operation: keras.Operation, prefix: str) -> Replacement:
-    found = next((answer for rule in RULES if (answer := rule(operation)) is not None), None)
+def _replacement(operation: keras.Operation, prefix: str, rules: tuple[Rule, ...]) -> Replacement:
+    found = next((answer for rule in rules if (answer := rule(operation)) is not None), None)
     if found is None:
         copy = operation.__class__.from_config(operation.get_config())
         weights = None
@@ -96,5 +98,5 @@ def _replacement(operation: keras.Operation, prefix: str) -> Replacement:
             weights = lambda: copy.set_weights(operation.get_weights())  # noqa: E731
         found = Replacement((copy,), weights)
     for layer in found.layers:
-        layer._name = prefix + layer.name
+        layer.name = prefix + layer.name
     return found
