@@ -62,11 +62,36 @@ def text(name: bytes | str | None) -> str:
 
 
 class _SharingBuilder(flatbuffers.Builder):
-    """A builder that returns the place of an equal vector or string where it already wrote one."""
+    """A builder that returns the place of an equal vector or string where it already wrote one.
+
+    Windows have the same operators, so they share even the list of them: a vector of tables is equal to
+    another where it leads to the same places.
+    """
 
     def __init__(self, size: int) -> None:
         super().__init__(size)
         self._written: dict[tuple[Any, ...], int] = {}
+        self._start = 0
+        self._targets: list[int] | None = None  # of the vector of tables being written, None outside of one
+
+    def StartVector(self, elemSize: int, numElems: int, alignment: int) -> int:
+        self._start, self._targets = self.Offset(), []
+        return int(super().StartVector(elemSize, numElems, alignment))
+
+    def PrependUOffsetTRelative(self, off: int) -> None:
+        if self._targets is not None:
+            self._targets.append(off)
+        super().PrependUOffsetTRelative(off)
+
+    def EndVector(self, *args: Any) -> int:
+        targets, self._targets = self._targets, None
+        place = int(super().EndVector(*args))
+        if not targets:
+            return place
+        key = ("tables", *targets)
+        if key in self._written:
+            self.head = len(self.Bytes) - self._start  # take the copy back
+        return self._written.setdefault(key, place)
 
     def CreateNumpyVector(self, x: np.ndarray) -> int:
         key = (x.dtype.str, x.shape, x.tobytes())
