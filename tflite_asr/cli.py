@@ -41,6 +41,12 @@ class _Commands(click.Group):
         except BrokenPipeError:
             sys.stderr.close()
             sys.exit(0)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            click.echo(
+                f"error: {error.filename or ctx.info_name}: cannot be read or written ({reason})", err=True
+            )
+            sys.exit(TfliteAsrError.exit_code)
 
 
 @click.group(
@@ -193,7 +199,7 @@ def export(
             overwrite=overwrite,
             progress=tell,
         )
-    report = run_audit(bundle.path, load=False)
+    report = run_audit(bundle.model_path, load=False)
     lacking = bundle.missing_for_speech()
     rows = [
         ("bundle", str(bundle.path)),

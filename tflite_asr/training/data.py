@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -143,9 +144,7 @@ def training_batches(
         order += order[: -len(order) % size]
         for start in range(0, len(order), size):
             chosen = order[start : start + size]
-            batches.append(
-                lambda c=chosen, e=edge: _make(c, e, recipe, frontend, subsampling, blank_id, epoch)
-            )
+            batches.append(partial(_make, chosen, edge, recipe, frontend, subsampling, blank_id, epoch))
     if not batches:
         raise TfliteAsrError(
             f"no utterance lasts from 0.16 to {limit} s with time for its text; raise max_seconds or mend the data"
@@ -158,7 +157,15 @@ def _needed(label: np.ndarray) -> int:
     return len(label) + int(np.sum(label[1:] == label[:-1]))
 
 
-def _make(chosen, edge, recipe, frontend, subsampling, blank_id, epoch) -> Batch:
+def _make(
+    chosen: Sequence[tuple[Corpus, int, int]],
+    edge: int,
+    recipe: Recipe,
+    frontend: FrontEnd,
+    subsampling: int,
+    blank_id: int,
+    epoch: int,
+) -> Batch:
     features, labels = [], []
     for corpus, index, seed in chosen:
         rng = np.random.default_rng(seed)

@@ -79,7 +79,7 @@ def train(
     raw = FrontEnd.from_dict(recipe.frontend)
     config = _config(recipe, raw.mels, len(tokens.pieces))
 
-    def corpus(path):
+    def corpus(path: str | Path) -> Corpus:
         return Corpus(
             path, raw, tokens, Path(cache), lambda i, n: tell(Progress("features", 0, recipe.epochs, i, n))
         )
@@ -95,7 +95,7 @@ def train(
     trainer.compile(optimizer=optimizer, jit_compile=keras.backend.backend() == "jax")
     state_path = out.with_suffix(".state.npz")
     history_path = out.with_suffix(".history.jsonl")
-    done = {"epoch": 0, "step": 0, "best_dev_wer": math.inf, "best_epoch": 0}
+    done: dict[str, Any] = {"epoch": 0, "step": 0, "best_dev_wer": math.inf, "best_epoch": 0}
     record: dict[str, Any] = {}
     if state_path.is_file():
         done = load_state(state_path, model, optimizer)
@@ -213,6 +213,6 @@ def transcripts(
         logits = keras.ops.convert_to_numpy(model.predict_on_batch([batch.features, batch.mask]))
         for row, best, mask in zip(rows, logits.argmax(-1), batch.mask, strict=True):
             ids = best[: int(mask.sum())]
-            changed = np.append(True, ids[1:] != ids[:-1]) if len(ids) else []
-            texts[row] = tokens.decode(int(i) for i in ids[changed])
+            kept = [int(i) for i, before in zip(ids, [-1, *ids[:-1]], strict=True) if i != before]
+            texts[row] = tokens.decode(kept)
     return texts
