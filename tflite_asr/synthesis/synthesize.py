@@ -17,7 +17,7 @@ from tflite_asr.synthesis.shapes import ModelInputs, model_inputs
 from tflite_asr.synthesis.statistics import batch_norms
 
 METHODS = ("synthetic", "noise", "synthetic:published")
-DEFAULT_BUDGET_MACS = 4e11
+DEFAULT_BUDGET_MACS = 3e11
 PUBLISHED_BATCH, PUBLISHED_FRAMES, PUBLISHED_BATCHES, PUBLISHED_RANGE = 8, 500, 20, 0.3
 
 Progress = Callable[[float], None]
