@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from tflite_asr.measure.evaluate import Evaluation, evaluate
     from tflite_asr.pipeline import export, shipped_models, slim_checkpoint
     from tflite_asr.runtime.transcriber import Transcriber
-    from tflite_asr.synthesis import representative_dataset, synthesize
+    from tflite_asr.synthesis.representative import representative_dataset
+    from tflite_asr.synthesis.synthesize import synthesize
     from tflite_asr.tokens import Tokens
 
 _HOMES = {
@@ -38,10 +39,10 @@ _HOMES = {
     "Transcriber": "runtime.transcriber",
     "evaluate": "measure.evaluate",
     "export": "pipeline",
-    "representative_dataset": "synthesis",
+    "representative_dataset": "synthesis.representative",
     "shipped_models": "pipeline",
     "slim_checkpoint": "pipeline",
-    "synthesize": "synthesis",
+    "synthesize": "synthesis.synthesize",
 }
 __all__ = [
     "AuditReport",

@@ -127,7 +127,7 @@ class FrontEnd:
             raise TfliteAsrError(
                 f"front end: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}"
             )
-        given = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         for name, value in given.items():
             kind = known[name]
             fits = type(value) is kind or (kind is float and type(value) is int)
