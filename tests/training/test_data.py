@@ -15,7 +15,7 @@ from tflite_asr.errors import TfliteAsrError
 from tflite_asr.frontend import FrontEnd, log_mel
 from tflite_asr.manifest import Utterance, write_manifest
 from tflite_asr.tokens import CHARACTERS
-from tflite_asr.training import data
+from tflite_asr.training import augment, data
 from tflite_asr.training.data import (
     Corpus,
     collate,
@@ -199,3 +199,26 @@ def test_a_batch_is_rounded_up_to_the_subsampling(frames: int, subsampling: int,
     assert batch.mask.sum(axis=1).tolist() == [-(-frames // subsampling), -(-7 // subsampling)]
     assert batch.labels.shape == (2, 16)
     assert batch.label_lengths.tolist() == [2, 9]
+
+
+def test_joined_clips_spell_both_texts_with_a_space_and_fit_the_batch(corpus: Corpus) -> None:
+    joining = replace(STILL, join_share=0.7, join_seconds=6.0, silence=(0.1, 0.3))
+    batches = epoch_of(corpus, replace(RECIPE, augmentation=joining, batch_seconds=12.0))
+    spelled = [
+        CHARACTERS.decode(row[:n]) for b in batches for row, n in zip(b.labels, b.label_lengths, strict=True)
+    ]
+    assert any(" " in text for text in spelled)
+    assert {word for text in spelled for word in text.split()} == {row.text for row in corpus.rows}
+    for b in batches:
+        assert b.features.shape[1] <= 640
+        assert (b.mask.sum(axis=1) >= b.label_lengths).all()
+
+
+def test_silence_is_as_quiet_as_the_clip_beside_it() -> None:
+    rng = np.random.default_rng(0)
+    clip = np.concatenate([np.full((30, 4), -12.0), np.full((70, 4), -3.0)])
+    joined = augment.join([clip, clip + 2], [20, 10, 0], rng)
+    assert joined.shape == (230, 4)
+    np.testing.assert_array_equal(joined[20:120], clip.astype(np.float32))
+    assert abs(joined[:20].mean() + 12.0) < 0.5
+    assert abs(joined[120:130].mean() + 10.0) < 0.7

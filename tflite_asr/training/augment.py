@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -57,6 +58,26 @@ def augment(
         noise = np.exp(level + 3.0 + tilt - tilt.mean()) * rng.gamma(3.0, 1 / 3.0, features.shape)
         features = np.log(np.exp(features) + noise)
     return features.astype(np.float32)
+
+
+def join(parts: Sequence[np.ndarray], silences: Sequence[int], rng: np.random.Generator) -> np.ndarray:
+    """Clips as one recording, with room silence around them; un-normalised log-mels [frames, mels].
+
+    Args:
+        parts: clips [frames, mels].
+        silences: frames before the first, between, and after the last; the silence is as loud as the quietest tenth of
+            the clip beside it, chi-squared over time.
+        rng: of the silence.
+    """
+    pieces = []
+    for number, frames in enumerate(silences):
+        beside = parts[min(number, len(parts) - 1)]
+        if frames:
+            quietest = beside[np.argsort(beside.mean(axis=1))[: max(1, len(beside) // 10)]].mean(axis=0)
+            pieces.append(quietest + np.log(rng.gamma(3.0, 1 / 3.0, (frames, beside.shape[1]))))
+        if number < len(parts):
+            pieces.append(parts[number])
+    return np.concatenate(pieces).astype(np.float32)
 
 
 def spec_augment(features: np.ndarray, settings: Augmentation, rng: np.random.Generator) -> np.ndarray:

@@ -18,8 +18,8 @@ from tflite_asr.frontend import FrontEnd, log_mel
 from tflite_asr.frontend.log_mel import normalise
 from tflite_asr.manifest import Utterance, read_manifest
 from tflite_asr.tokens import Tokens
-from tflite_asr.training.augment import augment, spec_augment
-from tflite_asr.training.recipe import Recipe
+from tflite_asr.training.augment import augment, join, spec_augment
+from tflite_asr.training.recipe import Augmentation, Recipe
 
 # A tenth apart: an utterance is padded by 5 % on average, and a compiling backend sees few shapes (40 up to 20 s).
 _EDGES = sorted({int(np.ceil(48 * 1.1**i / 8)) * 8 for i in range(120)})
@@ -54,6 +54,7 @@ class Corpus:
         self.path = Path(manifest)
         self.rows: list[Utterance] = read_manifest(manifest, tokens)
         self.labels = [np.array(tokens.encode(row.text), np.int32) for row in self.rows]
+        self.space = np.array(tokens.encode(" "), np.int32)
         raw = replace(frontend, normalise="none", mean=(), std=())
         key = json.dumps([raw.to_dict(), [str(r.audio_filepath) for r in self.rows]], sort_keys=True)
         file = (
@@ -81,6 +82,9 @@ class Corpus:
 
 def _features(row: Utterance, frontend: FrontEnd) -> np.ndarray:
     return log_mel(read_audio(row.audio_filepath, frontend.sample_rate), frontend).astype(np.float16)
+
+
+Clip = tuple[Corpus, int]
 
 
 def measure_normalisation(corpora: Sequence[Corpus], frontend: FrontEnd) -> FrontEnd:
@@ -114,7 +118,7 @@ def training_batches(
     """
     rng = np.random.default_rng([recipe.seed, epoch])
     limit = recipe.curriculum_seconds if epoch < recipe.curriculum_epochs else recipe.max_seconds
-    drawn: dict[int, list[tuple[Corpus, int, int]]] = {}
+    kept: list[Clip] = []
     for number, corpus in enumerate(corpora):
         share = recipe.fractions[number] if number < len(recipe.fractions) else 1.0
         size = len(corpus.rows)
@@ -129,10 +133,14 @@ def training_batches(
                 and frames >= 16
                 and fewest >= _needed(corpus.labels[index])
             ):
-                edge = next(e for e in _EDGES if e >= frames / recipe.augmentation.speed[0])
-                drawn.setdefault(edge, []).append((corpus, int(index), int(rng.integers(2**31))))
+                kept.append((corpus, int(index)))
+    longest = round(max(limit, recipe.augmentation.join_seconds) / frontend.hop_seconds)
+    drawn: dict[int, list[Example]] = {}
+    for example in _examples(kept, recipe.augmentation, longest, 1 / frontend.hop_seconds, rng):
+        edge = next(e for e in _EDGES if e >= example.frames(recipe.augmentation.speed[0]))
+        drawn.setdefault(edge, []).append(example)
     batches: list[Callable[[], Batch]] = []
-    waiting: list[tuple[Corpus, int, int]] = []
+    waiting: list[Example] = []
     for edge, items in sorted(drawn.items()):
         size = max(1, int(recipe.batch_seconds / (edge * frontend.hop_seconds)))
         # What does not fill one batch (the shortest and the longest, often) goes to the next length, and is never lost.
@@ -157,8 +165,55 @@ def _needed(label: np.ndarray) -> int:
     return len(label) + int(np.sum(label[1:] == label[:-1]))
 
 
+@dataclass(frozen=True)
+class Example:
+    """Clips to be read as one recording, with silence around them.
+
+    clips: in their order. silences: frames before the first, between, and after the last. seed: of the augmentation.
+    """
+
+    clips: tuple[Clip, ...]
+    silences: tuple[int, ...]
+    seed: int
+
+    def frames(self, slowest: float) -> float:
+        """Frames at the most, every clip at its slowest."""
+        return sum(len(c.log_mels[i]) / slowest for c, i in self.clips) + sum(self.silences)
+
+    def label(self) -> np.ndarray:
+        """The texts, a space between."""
+        parts = [part for corpus, index in self.clips for part in (corpus.space, corpus.labels[index])]
+        return np.concatenate(parts[1:])
+
+
+def _examples(
+    kept: Sequence[Clip],
+    settings: Augmentation,
+    longest: int,
+    frames_per_second: float,
+    rng: np.random.Generator,
+) -> list[Example]:
+    """One example a clip; to a share of them others are joined, as long as `longest` frames hold them."""
+    examples = []
+    for clip in kept:
+        clips, total = [clip], len(clip[0].log_mels[clip[1]]) / settings.speed[0]
+        while rng.random() < settings.join_share:
+            other = kept[int(rng.integers(len(kept)))]
+            total += (
+                len(other[0].log_mels[other[1]]) / settings.speed[0] + settings.silence[1] * frames_per_second
+            )
+            if total > longest:
+                break
+            clips.append(other)
+        silences = [0] * (len(clips) + 1)
+        if len(clips) > 1 or rng.random() < settings.join_share:
+            silences = [int(rng.uniform(*settings.silence) * frames_per_second) for _ in silences]
+        examples.append(Example(tuple(clips), tuple(silences), int(rng.integers(2**31))))
+    return examples
+
+
 def _make(
-    chosen: Sequence[tuple[Corpus, int, int]],
+    chosen: Sequence[Example],
     edge: int,
     recipe: Recipe,
     frontend: FrontEnd,
@@ -166,16 +221,18 @@ def _make(
     blank_id: int,
     epoch: int,
 ) -> Batch:
-    features, labels = [], []
-    for corpus, index, seed in chosen:
-        rng = np.random.default_rng(seed)
-        x = augment(corpus.log_mels[index].astype(np.float32), recipe.augmentation, frontend, rng)[:edge]
-        x = normalise(x, frontend).astype(np.float32)
+    features = []
+    for example in chosen:
+        rng = np.random.default_rng(example.seed)
+        clips = [c.log_mels[i].astype(np.float32) for c, i in example.clips]
+        joined = join(
+            [augment(clip, recipe.augmentation, frontend, rng) for clip in clips], example.silences, rng
+        )
+        x = normalise(joined[:edge], frontend).astype(np.float32)
         if epoch >= recipe.augmentation.from_epoch:
             x = spec_augment(x, recipe.augmentation, rng)
         features.append(x)
-        labels.append(corpus.labels[index])
-    return collate(features, labels, edge, subsampling, blank_id)
+    return collate(features, [example.label() for example in chosen], edge, subsampling, blank_id)
 
 
 def collate(

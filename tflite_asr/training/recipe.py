@@ -21,6 +21,10 @@ class Augmentation:
         vocal_tract: range of an independent factor on the frequency axis.
         noise_db: range of the level of added noise, in dB relative to the utterance's mean energy per mel; it is added
             to half of the utterances.
+        join_share: chance that another clip follows a clip, and another that one; as many single clips get silence.
+            Without it a model that has only heard short clips loses words in long recordings.
+        join_seconds: the longest joined recording.
+        silence: range of the silence before, between and after, in seconds.
         frequency_masks, frequency_width, time_masks, time_fraction: SpecAugment (Park et al. 2019).
     """
 
@@ -29,6 +33,9 @@ class Augmentation:
     speed: tuple[float, float] = (0.88, 1.14)
     vocal_tract: tuple[float, float] = (0.92, 1.08)
     noise_db: tuple[float, float] = (-40.0, -12.0)
+    join_share: float = 0.0
+    join_seconds: float = 16.0
+    silence: tuple[float, float] = (0.0, 0.8)
     frequency_masks: int = 2
     frequency_width: int = 12
     time_masks: int = 2
