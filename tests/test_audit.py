@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -234,3 +235,11 @@ def test_constants_behind_the_root_are_found(model):
     np.testing.assert_array_equal(read_model(data).buffers[1].data, kernel)
     with pytest.raises(Finding, match="damaged"):
         audit(data[:-1])
+
+
+def test_a_bundle_s_folder_stands_for_its_model(tmp_path: Path) -> None:
+    (tmp_path / "model.tflite").write_bytes(b"no flatbuffer")
+    with pytest.raises(Finding):
+        audit(tmp_path)
+    with pytest.raises(TfliteAsrError, match="bundle"):
+        audit(tmp_path / "absent")

@@ -128,9 +128,9 @@ class AuditReport:
 def audit(source: str | Path | bytes, load: bool = True) -> AuditReport:
     """Look at a flatbuffer.
 
-    source: a `.tflite` file, or its bytes. load: also try it, in processes of their own, on the runtimes
-    installed here. Raises TfliteAsrError where there is no such file, Finding where it is damaged or no
-    TFLite flatbuffer.
+    source: a `.tflite` file, a bundle's folder (its model; the rest is not checked), or the file's bytes.
+    load: also try it, in processes of their own, on the runtimes installed here.
+    Raises TfliteAsrError where there is no such file, Finding where it is damaged or no TFLite flatbuffer.
     """
     where = "model" if isinstance(source, bytes) else str(source)
     data = source if isinstance(source, bytes) else _contents(Path(source))
@@ -170,9 +170,11 @@ def require_integer_only(report: AuditReport) -> None:
 
 def _contents(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return (path / "model.tflite" if path.is_dir() else path).read_bytes()
     except OSError as error:
-        raise TfliteAsrError(f"{path}: cannot be read ({error.strerror}); give a .tflite file") from error
+        raise TfliteAsrError(
+            f"{path}: cannot be read ({error.strerror}); give a .tflite file or a bundle"
+        ) from error
 
 
 def _offences(model: Model, names: dict[int, str]) -> Iterator[Offence]:
