@@ -1,7 +1,8 @@
 """A layer norm's scale and offset folded into the products that read it: (x g + b) W + c = x (g W) + (b W + c).
 
-Two ops fewer a layer norm, 8 of 10 in a Conformer's blocks, and a quantiser that meets channels of equal spread: the scale
-goes to the weights, which have a step for each output channel, instead of to an activation with one step for all.
+Two ops fewer a layer norm, 8 of 10 in a Conformer's blocks, and a quantiser that meets channels of equal
+spread: the scale goes to the weights, which have a step for each output channel, instead of to an activation
+with one step for all.
 """
 
 from __future__ import annotations
@@ -73,5 +74,7 @@ def _fold_into_attention(
     new.set_weights(old.get_weights())
     for name in _PROJECTIONS:
         kernel, bias = getattr(new, f"{name}_kernel"), getattr(new, f"{name}_bias")
-        for weight, value in zip((kernel, bias), _folded(norm, np.asarray(kernel), np.asarray(bias)), strict=True):
+        for weight, value in zip(
+            (kernel, bias), _folded(norm, np.asarray(kernel), np.asarray(bias)), strict=True
+        ):
             weight.assign(value)

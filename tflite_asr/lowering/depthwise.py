@@ -1,11 +1,13 @@
 """A depthwise convolution of more than 25 taps as a sum of convolutions of at most 25.
 
-XNNPACK's single-pass kernels end at 25 taps. 31 taps over 400 x 144: 2.06 ms in int8 (1.6 in float32) as one, .17 as 25 + 6,
-.32 as 16 + 15, .30 as two dilated ones; 36.1 dB as one, 34.1 as 25 + 6. A batch norm behind it is folded in here, since the
-converter does not fold across the sum.
+XNNPACK's single-pass kernels end at 25 taps. 31 taps over 400 x 144: 2.06 ms in int8 (1.6 in float32) as one,
+.17 as 25 + 6, .32 as 16 + 15, .30 as two dilated ones; 36.1 dB as one, 34.1 as 25 + 6. A batch norm behind it
+is folded in here, since the converter does not fold across the sum.
 """
 
 from __future__ import annotations
+
+from collections.abc import Set
 
 import keras
 import numpy as np
@@ -64,11 +66,38 @@ def is_long(operation: keras.Operation) -> bool:
     )
 
 
-def rule(operation: keras.Operation) -> Replacement | None:
-    """A DepthwiseConv1D of more than 25 taps, with the batch norm that alone reads it."""
-    if not is_long(operation):
-        return None
-    norm = _norm_after(operation)
+class DepthwiseSplit:
+    """The rules for the convolution and for the batch norm behind it.
+
+    outputs: ids of the operations whose result some model hands out; theirs must stay as it is.
+    """
+
+    def __init__(self, outputs: Set[int]) -> None:
+        self.outputs = outputs
+
+    def rule(self, operation: keras.Operation) -> Replacement | None:
+        """A DepthwiseConv1D of more than 25 taps, with the batch norm that alone reads it; or that batch norm, of
+        which nothing is left."""
+        if is_long(operation):
+            return _split(operation, self._norm_after(operation))
+        before = producer(operation) if type(operation) is keras.layers.BatchNormalization else None
+        folded = before is not None and is_long(before) and self._norm_after(before) is operation
+        return Replacement(()) if folded else None
+
+    def _norm_after(self, operation: keras.layers.DepthwiseConv1D) -> keras.layers.BatchNormalization | None:
+        linear = keras.activations.serialize(operation.activation) == "linear"
+        if not linear or len(operation._inbound_nodes) != 1 or id(operation) in self.outputs:
+            return None
+        readers = consumers(operation)
+        if len(readers) != 1 or type(readers[0]) is not keras.layers.BatchNormalization:
+            return None
+        norm = readers[0]
+        return norm if norm.axis in (-1, 2) and len(norm._inbound_nodes) == 1 else None
+
+
+def _split(
+    operation: keras.layers.DepthwiseConv1D, norm: keras.layers.BatchNormalization | None
+) -> Replacement:
     config = operation.get_config()
     new = SplitDepthwiseConv1D.from_config({**config, "use_bias": config["use_bias"] or norm is not None})
 
@@ -81,28 +110,6 @@ def rule(operation: keras.Operation) -> Replacement | None:
         new.set_weights([kernel, bias] if new.use_bias else [kernel])
 
     return Replacement((new,), copy_weights)
-
-
-def folded_norm_rule(operation: keras.Operation) -> Replacement | None:
-    """The BatchNormalization that `rule` folds into the convolution before it: nothing is left of it."""
-    if type(operation) is not keras.layers.BatchNormalization:
-        return None
-    before = producer(operation)
-    return (
-        Replacement(())
-        if before is not None and is_long(before) and _norm_after(before) is operation
-        else None
-    )
-
-
-def _norm_after(operation: keras.layers.DepthwiseConv1D) -> keras.layers.BatchNormalization | None:
-    if keras.activations.serialize(operation.activation) != "linear" or len(operation._inbound_nodes) != 1:
-        return None
-    readers = consumers(operation)
-    if len(readers) != 1 or type(readers[0]) is not keras.layers.BatchNormalization:
-        return None
-    norm = readers[0]
-    return norm if norm.axis in (-1, 2) and len(norm._inbound_nodes) == 1 else None
 
 
 def _scale_and_offset(norm: keras.layers.BatchNormalization) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,6 @@ import keras
 
 from tflite_asr.errors import TfliteAsrError
 from tflite_asr.lowering import (
-    depthwise,
     layer_normalization,
     masked_softmax,
     multi_head_attention,
@@ -17,6 +16,7 @@ from tflite_asr.lowering import (
     truth,
 )
 from tflite_asr.lowering.affine import AffineFold
+from tflite_asr.lowering.depthwise import DepthwiseSplit
 from tflite_asr.lowering.replacement import Replacement, Rule
 from tflite_asr.models.registry import FUNCTIONAL
 
@@ -25,8 +25,6 @@ RULES: tuple[Rule, ...] = (
     layer_normalization.rule,
     multi_head_attention.rule,
     relative_attention.rule,
-    depthwise.rule,
-    depthwise.folded_norm_rule,
     masked_softmax.rule,
     relu.rule,
     truth.rule,
@@ -36,13 +34,13 @@ RULES: tuple[Rule, ...] = (
 def lower(model: Any) -> keras.Model:
     """`model` with every operation that a rule matches rewritten; the largest difference of its outputs is below 1e-4.
 
-    model: Functional (or built Sequential); nested models are laid flat, their layers named `<model>.<layer>`. It is left as
-    it is, and the result shares no variable with it. Layers keep their names and so do their weights; inputs and outputs
-    keep names, shapes, types and structure. Open batch and time axes stay open.
+    model: Functional (or built Sequential); nested models are laid flat, their layers named `<model>.<layer>`.
+    It is left as it is, and the result shares no variable with it. Layers keep their names and so do their
+    weights; inputs and outputs keep names, shapes, types and structure. Open batch and time axes stay open.
 
     Raises TfliteAsrError for a subclassed model.
     """
-    if not isinstance(model, (FUNCTIONAL, keras.Sequential)):
+    if not _is_graph(model):
         raise TfliteAsrError(
             f"model {model.name!r} is a subclassed model ({type(model).__name__}); rebuild it as a Functional one"
         )
@@ -59,13 +57,22 @@ def lower(model: Any) -> keras.Model:
     return lowered
 
 
+def _is_graph(operation: Any) -> bool:
+    """Whether it is a model whose operations can be walked."""
+    return isinstance(operation, (FUNCTIONAL, keras.Sequential))
+
+
 class _Walk:
     """One run through a model and the models inside it; an operation called twice is replaced once."""
 
     def __init__(self) -> None:
         self.replacements: dict[int, Replacement] = {}
         self.outputs: set[int] = set()
-        self.rules: tuple[Rule, ...] = (AffineFold(self.outputs).rule, *RULES)
+        self.rules: tuple[Rule, ...] = (
+            AffineFold(self.outputs).rule,
+            DepthwiseSplit(self.outputs).rule,
+            *RULES,
+        )
         self._alive: list[keras.Operation] = []  # keeps ids from being given out again
 
     def run(self, model: Any, inputs: Any, prefix: str) -> Any:
@@ -80,7 +87,7 @@ class _Walk:
         )
 
     def call(self, operation: Any, prefix: str, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(operation, (FUNCTIONAL, keras.Sequential)):
+        if _is_graph(operation):
             inner = kwargs.get("inputs", args[0] if args else None)
             return self.run(operation, inner, f"{prefix}{operation.name}.")
         if id(operation) not in self.replacements:

@@ -1,7 +1,9 @@
 """LayerNormalization written out as MEAN, SUB, MUL, MEAN, RSQRT, MUL, MUL, ADD.
 
-Keras' own becomes SQUARED_DIFFERENCE and a NEG that stays in float: .59 ms in int8 for 400 x 144 where the written-out one
-takes .07 (float32: .04), at 31-34 dB where the written-out one has 29-33.
+Keras' own becomes SQUARED_DIFFERENCE and a NEG that stays in float: .59 ms in int8 for 400 x 144, where the
+written-out one takes .07 (float32: .04), at 31-34 dB, where the written-out one has 29-33. In a whole Conformer on
+real speech the two are within 1 dB. Dividing by the mean absolute deviation first, so that the variance always lies
+near one, gives .2 to .9 dB more there (up to 10 dB on frames whose levels differ a hundredfold) for twice the time.
 """
 
 from __future__ import annotations

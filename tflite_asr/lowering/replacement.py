@@ -55,7 +55,7 @@ def consumers(operation: keras.Operation) -> list[keras.Operation]:
 
 
 def producer(operation: keras.Operation) -> keras.Operation | None:
-    """The operation that writes the first input of `operation`; None where it is called more than once, or on an input."""
+    """The operation that writes the first input of `operation`; None where it is called twice, or on an input."""
     if len(operation._inbound_nodes) != 1 or not operation._inbound_nodes[0].input_tensors:
         return None
     history = operation._inbound_nodes[0].input_tensors[0]._keras_history

@@ -1,7 +1,7 @@
 """Bools made of floats and floats made of bools, in ops that AI Edge Quantizer takes to int8.
 
-It leaves GREATER, LESS and CAST in float; NOT_EQUAL, EQUAL, SELECT_V2 and the fused ReLU of SUB have int8 kernels. a > b is
-relu(a - b) != 0 there; what is a bool from the start stays one.
+It leaves GREATER, LESS and CAST in float; NOT_EQUAL, EQUAL, SELECT_V2 and the fused ReLU of SUB have int8
+kernels. a > b is relu(a - b) != 0 there; what is a bool from the start stays one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ COMPARISONS = {
 
 @keras.saving.register_keras_serializable(package="tflite_asr")
 class Comparison(keras.layers.Layer):
-    """inputs > other, and so on as `kind` says: float32 tensors that broadcast, or a tensor and a number; gives bool."""
+    """inputs > other, and so on as `kind` says: float32 tensors that broadcast, or a number; gives bool."""
 
     def __init__(self, kind: str, **kwargs):
         super().__init__(**kwargs)
