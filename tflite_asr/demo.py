@@ -15,10 +15,11 @@ from tflite_asr.pipeline import (
     convert,
     demo_manifest,
     model_path,
-    prepared,
+    prepare,
     span,
+    workspace,
 )
-from tflite_asr.quantize.child import run_in_child
+from tflite_asr.quantize.child import report_progress, run_in_child
 from tflite_asr.quantize.schemes import scheme
 
 MODEL = "conformer-ctc"
@@ -39,16 +40,22 @@ def run_demo(out: Path, seed: int = 0, progress: Progress | None = None) -> list
     Returns:
         The report's `variants`.
     """
-    path = model_path(MODEL)
     bundles = {}
-    with prepared(path, seed=seed, progress=span(progress, 0.0, 0.15)) as ready:
-        results = convert(ready, [scheme(s) for s in SCHEMES.values()], span(progress, 0.15, 0.5))
+    with workspace() as folder:
+        # One child for both models: every process that imports TensorFlow costs seconds.
+        ready, smaller = run_in_child(
+            _prepare_both,
+            model_path(MODEL),
+            folder,
+            seed,
+            stage="open the model",
+            progress=span(progress, 0.0, 0.4),
+        )
+        results = convert(ready, [scheme(s) for s in SCHEMES.values()], span(progress, 0.4, 0.65))
         for name, result in zip(SCHEMES, results, strict=True):
             bundles[name] = bundle_up(ready, result, out / name, overwrite=True)
-        block = run_in_child(_least_useful, ready, stage="rank the blocks")
-    with prepared(path, drop=(block,), seed=seed, progress=span(progress, 0.5, 0.65)) as smaller:
         (result,) = convert(smaller, [scheme("int8")], span(progress, 0.65, 0.85))
-        name = f"int8-without-{block.rpartition('.')[2]}"
+        name = f"int8-without-{smaller.drop[0].rpartition('.')[2]}"
         bundles[name] = bundle_up(smaller, result, out / name, overwrite=True)
     logits = reference_logits(bundles["float32"], demo_manifest())
     evaluations = []
@@ -62,10 +69,13 @@ def run_demo(out: Path, seed: int = 0, progress: Progress | None = None) -> list
     return json.loads(text)["variants"]
 
 
-def _least_useful(ready: Prepared) -> str:
-    """In a child."""
+def _prepare_both(path: Path, folder: Path, seed: int) -> tuple[Prepared, Prepared]:
+    """In a child: the model, and the model without its least useful block, each with inputs of its own."""
     from tflite_asr.models import load_model
     from tflite_asr.slim import least_useful_block
 
+    ready = prepare(path, folder, (), "synthetic", seed, None, None, None)
     assert ready.facts is not None  # the package's own checkpoint has its facts
-    return least_useful_block(load_model(ready.keras_path), ready.facts, ready.inputs)
+    report_progress("rank the blocks", 0.5)
+    block = least_useful_block(load_model(path), ready.facts, ready.inputs)
+    return ready, prepare(path, folder, (block,), "synthetic", seed, None, None, None)

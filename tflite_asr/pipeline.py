@@ -186,15 +186,22 @@ def prepared(
 
     calibration: as `export` takes it; None where no scheme needs ranges.
     """
+    with workspace() as folder:
+        settings = (tuple(s for s in drop if s.strip(" ,")), calibration, seed, budget_macs, frontend, tokens)
+        yield run_in_child(prepare, path, folder, *settings, stage="open the model", progress=progress)
+
+
+@contextmanager
+def workspace() -> Iterator[Path]:
+    """A temporary folder for models on their way."""
     folder = Path(tempfile.mkdtemp(prefix="tflite_asr-"))
     try:
-        settings = (tuple(s for s in drop if s.strip(" ,")), calibration, seed, budget_macs, frontend, tokens)
-        yield run_in_child(_prepare, path, folder, *settings, stage="open the model", progress=progress)
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _prepare(
+def prepare(
     path: Path,
     folder: Path,
     drop: tuple[str, ...],
@@ -204,7 +211,7 @@ def _prepare(
     frontend: FrontEnd | None,
     tokens: Tokens | None,
 ) -> Prepared:
-    """In the child."""
+    """What `prepared` yields, made in `folder`; wants TensorFlow, so run it in a child."""
     from tflite_asr.frontend.graph import frontend_flatbuffers
     from tflite_asr.models import load_model
     from tflite_asr.quantize.windows import merge

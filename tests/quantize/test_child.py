@@ -83,7 +83,10 @@ def test_hands_progress_on():
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_an_interrupt_kills_the_child():
+def test_an_interrupt_kills_the_child(request):
+    # A background job of a shell starts with SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     threading.Timer(1.0, signal.raise_signal, [signal.SIGINT]).start()
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):

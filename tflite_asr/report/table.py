@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 
@@ -15,19 +16,18 @@ def percent(value: float | None, digits: int = 2) -> str:
 
 def variants_table(variants: Sequence[dict[str, Any]], title: str) -> Table:
     """One row a variant, as `evaluate --json` writes them."""
-    table = Table(title=title)
-    table.add_column("scheme")
-    table.add_column("drop")
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("scheme", overflow="fold")
+    table.add_column("drop", overflow="fold")
     for name in ("bytes", "WER %", "CER %", "SNR dB", "argmax %", "RTF"):
-        table.add_column(name, justify="right")
-    table.add_column("integer-only")
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("integers\nonly", no_wrap=True)
     for v in variants:
-        low, high = v["wer_ci95"]
         table.add_row(
             v["scheme"],
             ", ".join(v["drop"]) or "-",
             f"{v['model_bytes']:,}",
-            f"{percent(v['wer'])} ({percent(low, 1)}-{percent(high, 1)})",
+            percent(v["wer"]),
             percent(v["cer"]),
             "-" if v["snr_db"] is None else f"{v['snr_db']:.1f}",
             percent(v["argmax_agreement"]),
