@@ -12,6 +12,7 @@ evaluated on.
 from __future__ import annotations
 
 import json
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import click
@@ -20,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tflite_asr.audit import audit
-from tflite_asr.measure.evaluate import Evaluation, evaluate, reference_logits
+from tflite_asr.measure.evaluate import Evaluation, ReferenceLogits, evaluate, reference_logits
 from tflite_asr.measure.wer import ErrorCounts, paired_difference
 from tflite_asr.pipeline import export
 
@@ -49,6 +50,15 @@ def describe(name: str, wer: float, runs: list[Evaluation], counts: ErrorCounts,
     return {"arm": name, "wer": wer, "difference": difference.to_dict(), "rtf": rtf, "corpora": corpora}
 
 
+def measure(
+    model: str, out: Path, manifests: tuple[str, ...], logits: ReferenceLogits, settings: dict
+) -> Evaluation:
+    """One arm: exported, audited, evaluated."""
+    bundle = export(model, out, overwrite=True, **settings)
+    proof = audit(bundle.model_path, load=False).integer_only
+    return evaluate(bundle, manifests, reference=logits, integer_only=proof, measure_footprint=False)
+
+
 @click.command()
 @click.argument("model")
 @click.option("--manifest", "-m", "manifests", multiple=True, required=True)
@@ -56,30 +66,37 @@ def describe(name: str, wer: float, runs: list[Evaluation], counts: ErrorCounts,
 @click.option("--seeds", default=5, show_default=True)
 @click.option("--noise/--no-noise", default=True)
 @click.option("--out", default="build/zero-shot", show_default=True)
-def main(model: str, manifests: tuple[str, ...], real: str | None, seeds: int, noise: bool, out: str) -> None:
+@click.option("--jobs", default=1, show_default=True, help="Arms at a time; real-time factors want one.")
+def main(
+    model: str, manifests: tuple[str, ...], real: str | None, seeds: int, noise: bool, out: str, jobs: int
+) -> None:
     """Export and evaluate every arm for MODEL."""
     console, folder = Console(), Path(out)
     float32 = export(model, folder / "float32", scheme="float32", overwrite=True)
     logits = reference_logits(float32, manifests)
-    arms: dict[str, list[Evaluation]] = {}
-
-    def run(arm: str, name: str, **settings) -> None:
-        bundle = export(model, folder / name, overwrite=True, **settings)
-        proof = audit(bundle.model_path, load=False).integer_only
-        done = evaluate(bundle, manifests, reference=logits, integer_only=proof, measure_footprint=False)
-        arms.setdefault(arm, []).append(done)
-        console.print(
-            f"{name}: {bundle.info.files['model.tflite']['bytes']:,} bytes, WER {100 * done.pooled.wer:.2f} %"
-        )
-
-    run("float32", "float32", scheme="float32")
-    run("dynamic", "dynamic", scheme="dynamic_wi8_afp32")
-    for seed in range(seeds):
-        run("int8, synthetic", f"int8-seed{seed}", scheme="int8", seed=seed)
+    todo = [
+        ("float32", "float32", {"scheme": "float32"}),
+        ("dynamic", "dynamic", {"scheme": "dynamic_wi8_afp32"}),
+    ]
+    todo += [
+        ("int8, synthetic", f"int8-seed{seed}", {"scheme": "int8", "seed": seed}) for seed in range(seeds)
+    ]
     if real:
-        run("int8, real", "int8-real", scheme="int8", calibration=real)
+        todo.append(("int8, real", "int8-real", {"scheme": "int8", "calibration": real}))
     if noise:
-        run("int8, noise", "int8-noise", scheme="int8", calibration="noise")
+        todo.append(("int8, noise", "int8-noise", {"scheme": "int8", "calibration": "noise"}))
+    arms: dict[str, list[Evaluation]] = {}
+    with ProcessPoolExecutor(jobs) as pool:
+        runs = [
+            pool.submit(measure, model, folder / name, manifests, logits, settings)
+            for _, name, settings in todo
+        ]
+        for (arm, name, _), run in zip(todo, runs, strict=True):
+            done = run.result()
+            arms.setdefault(arm, []).append(done)
+            size = done.bundle.info.files["model.tflite"]["bytes"]
+            proof = "integer-only" if done.integer_only else "not integer-only"
+            console.print(f"{name}: {size:,} bytes, {proof}, WER {100 * done.pooled.wer:.2f} %")
     base = arms["float32"][0]
     rows = []
     for arm, runs in arms.items():
