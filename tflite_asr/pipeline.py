@@ -109,6 +109,13 @@ def export(
     chosen = scheme_named(scheme)
     check_output(out, overwrite)
     path = model_path(model)
+    if seed < 0:
+        raise TfliteAsrError(f"seed {seed}: give 0 or more")
+    if chosen.needs_ranges and str(calibration) not in CALIBRATIONS and not Path(calibration).is_file():
+        raise TfliteAsrError(
+            f"calibration {str(calibration)!r}: give {', '.join(CALIBRATIONS)}, or a manifest of real speech "
+            "that exists"
+        )
     specs = (drop,) if isinstance(drop, str) else tuple(drop)
     with prepared(
         path,

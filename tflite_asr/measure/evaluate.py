@@ -220,6 +220,11 @@ def evaluate(
     if isinstance(reference, (str, Path)):
         reference = Bundle.load(reference)
     float_side = Transcriber(reference, runtime, delegate, threads) if isinstance(reference, Bundle) else None
+    if float_side is not None and float_side.logits_facts.scale is not None:
+        raise TfliteAsrError(
+            f"{float_side.bundle.path}: is {float_side.bundle.info.scheme}, no float reference; "
+            "give the float32 export"
+        )
     transcriber.warm_up()
     results = []
     for done, (manifest, utterance) in enumerate(utterances, 1):
