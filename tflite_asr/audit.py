@@ -164,7 +164,7 @@ def require_integer_only(report: AuditReport) -> None:
     if report.offending:
         more = f" and {len(report.offending) - 1} more" if len(report.offending) > 1 else ""
         raise Finding(
-            f"{report.path}: not integer-only: {report.offending[0]}{more}; `tflite-asr audit` lists them"
+            f"{report.path}: not integer-only: {report.offending[0]}{more}; `tflite-asr audit --json FILE` lists them"
         )
 
 

@@ -264,3 +264,8 @@ def test_texts_outside_the_alphabet_are_named_by_line(int8_bundle, corpus, tmp_p
     write_manifest(tmp_path / "m.jsonl", [Utterance(audio, 1.0, "abc"), Utterance(audio, 1.0, "zoo")])
     with pytest.raises(TfliteAsrError, match=r"m.jsonl:2: character 'z'"):
         evaluate(int8_bundle, tmp_path / "m.jsonl")
+
+
+def test_a_quantised_bundle_is_no_float_reference(int8_bundle, corpus) -> None:
+    with pytest.raises(TfliteAsrError, match="no float reference"):
+        evaluate(int8_bundle, corpus, reference=int8_bundle, measure_footprint=False)
