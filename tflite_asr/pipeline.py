@@ -111,11 +111,8 @@ def export(
     path = model_path(model)
     if seed < 0:
         raise TfliteAsrError(f"seed {seed}: give 0 or more")
-    if chosen.needs_ranges and str(calibration) not in CALIBRATIONS and not Path(calibration).is_file():
-        raise TfliteAsrError(
-            f"calibration {str(calibration)!r}: give {', '.join(CALIBRATIONS)}, or a manifest of real speech "
-            "that exists"
-        )
+    if chosen.needs_ranges:
+        check_calibration(str(calibration))
     specs = (drop,) if isinstance(drop, str) else tuple(drop)
     with prepared(
         path,
@@ -248,6 +245,18 @@ def prepare(
     return Prepared(keras_path, facts, drop, slimming, inputs, sound)
 
 
+def check_calibration(calibration: str) -> None:
+    """Say what is wrong with a choice of calibration before any work is done.
+
+    Raises:
+        TfliteAsrError: neither a method nor a manifest.
+    """
+    if calibration not in CALIBRATIONS and not Path(calibration).is_file():
+        raise TfliteAsrError(
+            f"calibration {calibration!r}: give {', '.join(CALIBRATIONS)}, or a manifest of real speech that exists"
+        )
+
+
 def calibration_inputs(
     model: Any,
     facts: ModelFacts | None,
@@ -263,13 +272,10 @@ def calibration_inputs(
     """
     from tflite_asr.synthesis import DEFAULT_BUDGET_MACS, real_inputs, synthesize
 
+    check_calibration(calibration)
     if calibration in CALIBRATIONS:
         budget = DEFAULT_BUDGET_MACS if budget_macs is None else budget_macs
         return synthesize(model, facts, calibration, seed, budget, progress)
-    if not Path(calibration).is_file():
-        raise TfliteAsrError(
-            f"calibration {calibration!r}: give {', '.join(CALIBRATIONS)}, or a manifest of real speech that exists"
-        )
     if facts is None:
         raise TfliteAsrError(
             f"calibration {calibration}: real speech needs the model's front end; write its .toml"

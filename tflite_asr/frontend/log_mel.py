@@ -28,6 +28,12 @@ def _mel_to_hz(mel: np.ndarray, scale: str) -> np.ndarray:
     return np.where(mel < 15.0, mel * (200.0 / 3), 1000.0 * np.exp(np.log(6.4) * (mel - 15.0) / 27.0))
 
 
+def mel_edges(frontend: FrontEnd) -> np.ndarray:
+    """Corners of the triangular filters in Hz, float64 [mels + 2]; band i peaks at corner i + 1."""
+    ends = _hz_to_mel(np.array([frontend.low_hz, frontend.top_hz]), frontend.mel_scale)
+    return _mel_to_hz(np.linspace(ends[0], ends[1], frontend.mels + 2), frontend.mel_scale)
+
+
 @lru_cache(maxsize=16)
 def mel_filters(frontend: FrontEnd) -> np.ndarray:
     """Triangular mel filters, float64 [fft_size // 2 + 1, mels]; area-normalised on the Slaney scale.
@@ -35,8 +41,7 @@ def mel_filters(frontend: FrontEnd) -> np.ndarray:
     The same matrix as `librosa.filters.mel` (Slaney, norm "slaney"; HTK with htk=True, norm None).
     """
     bins = np.arange(frontend.fft_size // 2 + 1) * frontend.sample_rate / frontend.fft_size
-    ends = _hz_to_mel(np.array([frontend.low_hz, frontend.top_hz]), frontend.mel_scale)
-    edges = _mel_to_hz(np.linspace(ends[0], ends[1], frontend.mels + 2), frontend.mel_scale)
+    edges = mel_edges(frontend)
     rising = (bins[:, None] - edges[None, :-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[None, 2:] - bins[:, None]) / (edges[2:] - edges[1:-1])
     filters = np.maximum(0.0, np.minimum(rising, falling))

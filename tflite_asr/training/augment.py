@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 
 from tflite_asr.frontend import FrontEnd
+from tflite_asr.frontend.log_mel import mel_edges
 from tflite_asr.training.recipe import Augmentation
 
 
@@ -15,14 +15,6 @@ def add_gain(log_mels: np.ndarray, gain_db: float, log_guard: float) -> np.ndarr
     """What the front end would give for the audio at another level; un-normalised log-mels [frames, mels]."""
     energy = np.maximum(np.exp(log_mels) - log_guard, 0.0)
     return np.log(energy * 10.0 ** (gain_db / 10.0) + log_guard)
-
-
-@lru_cache(maxsize=4)
-def _band_centres(frontend: FrontEnd) -> np.ndarray:
-    from tflite_asr.frontend.log_mel import _hz_to_mel, _mel_to_hz
-
-    ends = _hz_to_mel(np.array([frontend.low_hz, frontend.top_hz]), frontend.mel_scale)
-    return _mel_to_hz(np.linspace(ends[0], ends[1], frontend.mels + 2), frontend.mel_scale)[1:-1]
 
 
 def warp(log_mels: np.ndarray, speed: float, vocal_tract: float, frontend: FrontEnd) -> np.ndarray:
@@ -37,7 +29,7 @@ def warp(log_mels: np.ndarray, speed: float, vocal_tract: float, frontend: Front
     high = np.minimum(low + 1, len(log_mels) - 1)
     part = (place - low)[:, None].astype(np.float32)
     slower = log_mels[low] * (1 - part) + log_mels[high] * part
-    centres = _band_centres(frontend)
+    centres = mel_edges(frontend)[1:-1]
     band = np.interp(centres / (speed * vocal_tract), centres, np.arange(frontend.mels))
     low = band.astype(int)
     high = np.minimum(low + 1, frontend.mels - 1)
