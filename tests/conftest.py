@@ -1,11 +1,15 @@
-"""What tests of several rooms share: where real speech is, and a quiet, small TensorFlow."""
+"""What tests of several rooms share: real speech, a recogniser of known answers, a quiet, small TensorFlow."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tflite_asr.bundle import Bundle
 
 # Read by TensorFlow and its thread pools when they are first imported, so set before any test module is.
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -38,3 +42,19 @@ def speech_data() -> Path:
 def demo_manifest() -> Path:
     """The manifest of the clips that the package ships."""
     return REPOSITORY / "tflite_asr" / "pretrained" / "demo" / "demo.jsonl"
+
+
+@pytest.fixture(scope="session")
+def float_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The whistled-letter recogniser in float32."""
+    from tests.tone_bundle import write_tone_bundle
+
+    return write_tone_bundle(tmp_path_factory.mktemp("tones") / "float", integer=False)
+
+
+@pytest.fixture(scope="session")
+def int8_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The whistled-letter recogniser in int8."""
+    from tests.tone_bundle import write_tone_bundle
+
+    return write_tone_bundle(tmp_path_factory.mktemp("tones") / "int8", integer=True)
