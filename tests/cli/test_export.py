@@ -1,0 +1,77 @@
+"""`export`: from a checkpoint to a bundle that transcribes; models, facts and options that cannot be."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command_line import fault, run
+from tflite_asr.bundle import Bundle
+
+
+def test_export_and_slim_from_the_command_line(checkpoint: Path, repository: Path, tmp_path: Path) -> None:
+    result = run("slim", checkpoint, "--drop", "encoder.block1", "--out", tmp_path / "s.keras", "--json", "-")
+    assert result.exit_code == 0, result.output
+    saved = json.loads(result.stdout)
+    assert saved["parameters_after"] < saved["parameters_before"]
+    result = run(
+        "export", tmp_path / "s.keras", "--out", tmp_path / "b", "--scheme", "float32", "--json", "-"
+    )
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["scheme"] == "float32"
+    assert Bundle.load(tmp_path / "b").info.name == "s"
+    clip = repository / "tflite_asr" / "pretrained" / "demo" / "demo00.ogg"
+    assert run("transcribe", tmp_path / "b", clip).exit_code == 0
+
+
+def test_a_model_that_is_not_there(tmp_path: Path) -> None:
+    assert "nonsense: no such model; give a .keras file or a shipped checkpoint" in fault(
+        "export", "nonsense", "--out", tmp_path / "b"
+    )
+    assert "no such model" in fault("export", tmp_path / "gone.keras", "--out", tmp_path / "b")
+    (tmp_path / "a.h5").touch()
+    assert "is no .keras file" in fault("export", tmp_path / "a.h5", "--out", tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_damaged_model(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "cut.keras").write_bytes(checkpoint.read_bytes()[:5000])
+    shutil.copy(checkpoint.with_suffix(".toml"), tmp_path / "cut.toml")
+    message = fault("export", tmp_path / "cut.keras", "--out", tmp_path / "b", "--scheme", "float32")
+    assert message.startswith(f"{tmp_path}/cut.keras: is damaged")
+    assert not (tmp_path / "b").exists()
+
+
+def test_facts_that_are_broken(checkpoint: Path, tmp_path: Path) -> None:
+    shutil.copy(checkpoint, tmp_path / "m.keras")
+    (tmp_path / "m.toml").write_text("name = 'm'\ncolour = 'red'\n")
+    message = fault("export", tmp_path / "m.keras", "--out", tmp_path / "b", "--scheme", "float32")
+    assert "m.toml: unknown key 'colour'" in message
+
+
+def test_an_output_that_cannot_be_written(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "b: cannot be written (" in fault("export", checkpoint, "--out", tmp_path / "file" / "b")
+    if os.geteuid():  # root writes anywhere
+        tmp_path.chmod(0o500)
+        assert "cannot be written (permission denied)" in fault("export", checkpoint, "--out", tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--scheme", "int5", "int5"),
+        ("--blank-id", "0", "says nothing without --tokens"),
+        ("--tokens", "gone.txt", "gone.txt: no such token file"),
+        ("--frontend", "gone.toml", "gone.toml: cannot be read"),
+    ],
+)
+def test_an_export_option_that_cannot_be(
+    checkpoint: Path, tmp_path: Path, option: str, value: str, message: str
+) -> None:
+    assert message in fault("export", checkpoint, "--out", tmp_path / "b", option, value)
+    assert not (tmp_path / "b").exists()

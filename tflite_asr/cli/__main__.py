@@ -1,0 +1,5 @@
+"""`python -m tflite_asr.cli` is the command `tflite-asr`."""
+
+from tflite_asr.cli import main
+
+main()

@@ -1,0 +1,98 @@
+"""`export`: a checkpoint becomes a bundle."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from tflite_asr.cli.options import JSON, OVERWRITE
+from tflite_asr.cli.terminal import bar, show, write_json
+from tflite_asr.errors import TfliteAsrError
+
+
+@click.command()
+@click.argument("model")
+@click.option("--out", required=True, help="Folder of the bundle.")
+@click.option(
+    "--drop", multiple=True, metavar="SPEC", help="Modules to leave out: encoder.block3, encoder.block*.ff1"
+)
+@click.option(
+    "--scheme", default="int8", show_default=True, help="float32, dynamic_wi8_afp32, static_wi8_ai8 (int8)."
+)
+@click.option(
+    "--calibration",
+    default="synthetic",
+    show_default=True,
+    metavar="METHOD|MANIFEST",
+    help="synthetic, noise, synthetic:published, or a manifest of real speech.",
+)
+@click.option("--seed", default=0, show_default=True, help="Seed of the synthetic inputs.")
+@click.option("--budget-macs", type=float, help="Multiply-adds that synthesis may spend.")
+@click.option(
+    "--frontend", "frontend_file", metavar="TOML", help="Front end of a model without a .toml beside it."
+)
+@click.option("--tokens", "tokens_file", metavar="FILE", help="Tokens of such a model, `piece id` a line.")
+@click.option("--blank-id", type=int, help="Id of the blank among them.")
+@OVERWRITE
+@JSON
+def export(
+    model: str,
+    out: str,
+    drop: tuple[str, ...],
+    scheme: str,
+    calibration: str,
+    seed: int,
+    budget_macs: float | None,
+    frontend_file: str | None,
+    tokens_file: str | None,
+    blank_id: int | None,
+    overwrite: bool,
+    json_path: str | None,
+) -> None:
+    """Export MODEL (a .keras file or a shipped name) to a bundle."""
+    from tflite_asr import pipeline
+    from tflite_asr.audit import audit as run_audit
+    from tflite_asr.report.table import key_value_table
+    from tflite_asr.tokens import Tokens
+
+    frontend = _read_frontend(frontend_file) if frontend_file else None
+    tokens = Tokens.read(tokens_file, blank_id) if tokens_file else None
+    if blank_id is not None and tokens is None:
+        raise TfliteAsrError(f"--blank-id {blank_id}: says nothing without --tokens; give both")
+    with bar() as tell:
+        bundle = pipeline.export(
+            model,
+            out,
+            drop=drop,
+            scheme=scheme,
+            calibration=calibration,
+            seed=seed,
+            budget_macs=budget_macs,
+            frontend=frontend,
+            tokens=tokens,
+            overwrite=overwrite,
+            progress=tell,
+        )
+    report = run_audit(bundle.model_path, load=False)
+    lacking = bundle.missing_for_speech()
+    rows = [
+        ("bundle", str(bundle.path)),
+        ("scheme", bundle.info.scheme),
+        ("model.tflite", f"{report.size_bytes:,} bytes"),
+        ("integer-only", "yes" if report.integer_only else f"no: {report.offending[0]}"),
+    ]
+    if lacking:
+        rows.append(("feature-only", f"without {' and '.join(lacking)}"))
+    show(key_value_table(rows, "exported"), json_path)
+    result = {"bundle": str(bundle.path), "integer_only": report.integer_only, **bundle.info.to_dict()}
+    write_json(json_path, json.dumps(result, indent=1) + "\n")
+
+
+def _read_frontend(path: str) -> Any:
+    from tflite_asr.facts import read_toml
+    from tflite_asr.frontend import FrontEnd
+
+    values = read_toml(path)
+    return FrontEnd.from_dict(values.get("frontend", values))

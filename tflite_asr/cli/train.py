@@ -1,0 +1,47 @@
+"""`train`: a recipe becomes a checkpoint."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tflite_asr.cli.options import JSON
+from tflite_asr.cli.terminal import notes, write_json
+
+
+@click.command()
+@click.argument("recipe")
+@click.option(
+    "--manifest", "-m", "manifests", multiple=True, required=True, help="Training manifest; may be repeated."
+)
+@click.option("--dev", "-d", "dev", multiple=True, required=True, help="Dev manifest; may be repeated.")
+@click.option(
+    "--out", required=True, metavar="FILE.keras", help="Best checkpoint; state and history lie beside it."
+)
+@click.option("--cache", default="build/features", show_default=True, help="Folder of cached features.")
+@JSON
+def train(
+    recipe: str, manifests: tuple[str, ...], dev: tuple[str, ...], out: str, cache: str, json_path: str | None
+) -> None:
+    """Train the model of RECIPE (TOML); the same command goes on where it was interrupted."""
+    from tflite_asr.training.loop import train as run
+    from tflite_asr.training.recipe import Recipe
+
+    settings = Recipe.read(recipe)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=notes) as bar:
+        task = bar.add_task("features", total=None)
+
+        def tell(p: Any) -> None:
+            if p.stage == "dev":
+                bar.console.print(
+                    f"epoch {p.epoch}/{p.epochs}: loss {p.loss:.3f}, dev WER {100 * p.dev_wer:.2f} %"
+                )
+            name = f"epoch {p.epoch}/{p.epochs}, loss {p.loss:.3f}" if p.stage == "train" else p.stage
+            bar.update(task, description=name, completed=p.step, total=p.steps)
+
+        result = run(settings, manifests, dev, out, cache, tell)
+    write_json(json_path, json.dumps(result, indent=1) + "\n")

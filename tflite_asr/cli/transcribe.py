@@ -1,0 +1,54 @@
+"""`transcribe`: sound in, text out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from tflite_asr.cli.options import DELEGATES, JSON, RUNTIME, THREADS
+from tflite_asr.cli.terminal import write_json
+
+
+@click.command()
+@click.argument("bundle")
+@click.argument("audio", nargs=-1, required=True)
+@RUNTIME
+@click.option("--delegate", type=DELEGATES, default="xnnpack", show_default=True)
+@THREADS
+@click.option("--timestamps", is_flag=True, help="A line a word, with its start and end in seconds.")
+@JSON
+def transcribe(
+    bundle: str,
+    audio: tuple[str, ...],
+    runtime: str,
+    delegate: str,
+    threads: int,
+    timestamps: bool,
+    json_path: str | None,
+) -> None:
+    """Transcribe AUDIO files ('-': standard input) with BUNDLE."""
+    import io
+
+    from tflite_asr.audio import read_audio
+    from tflite_asr.runtime.transcriber import Transcriber
+
+    transcriber = Transcriber(bundle, runtime, delegate, threads)
+    results = []
+    for name in audio:
+        source: Any = io.BytesIO(sys.stdin.buffer.read()) if name == "-" else name
+        transcript = transcriber.transcribe(read_audio(source, transcriber.frontend.sample_rate))
+        words = [
+            {"word": w.text, "start": round(w.start, 3), "end": round(w.end, 3)} for w in transcript.words
+        ]
+        results.append({"audio_filepath": name, "pred_text": transcript.text, "words": words})
+        if json_path == "-":
+            continue
+        prefix = f"{name}: " if len(audio) > 1 else ""
+        click.echo(f"{prefix}{transcript.text}")
+        if timestamps:
+            for word in words:
+                click.echo(f"  {word['start']:8.2f} {word['end']:8.2f}  {word['word']}")
+    write_json(json_path, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
