@@ -21,7 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tflite_asr.audit import audit
-from tflite_asr.measure.evaluate import Evaluation, ReferenceLogits, evaluate, reference_logits
+from tflite_asr.measure.evaluate import ReferenceLogits, evaluate, reference_logits
+from tflite_asr.measure.evaluation import Evaluation
 from tflite_asr.measure.wer import ErrorCounts, paired_difference
 from tflite_asr.pipeline import export
 

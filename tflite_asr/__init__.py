@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from tflite_asr.errors import Finding, TfliteAsrError
     from tflite_asr.facts import ModelFacts
     from tflite_asr.frontend import FrontEnd
-    from tflite_asr.measure.evaluate import Evaluation, evaluate
+    from tflite_asr.measure.evaluate import evaluate
+    from tflite_asr.measure.evaluation import Evaluation
     from tflite_asr.pipeline import export, shipped_models, slim_checkpoint
     from tflite_asr.runtime.transcriber import Transcriber
     from tflite_asr.synthesis.representative import representative_dataset
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Bundle": "bundle",
-    "Evaluation": "measure.evaluate",
+    "Evaluation": "measure.evaluation",
     "Finding": "errors",
     "FrontEnd": "frontend",
     "ModelFacts": "facts",

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tflite_asr.audit import audit
-from tflite_asr.measure.evaluate import evaluate, reference_logits, report
+from tflite_asr.measure.evaluate import evaluate, reference_logits
+from tflite_asr.measure.evaluation import report
 from tflite_asr.pipeline import (
     Prepared,
     Progress,

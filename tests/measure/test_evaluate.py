@@ -12,7 +12,8 @@ import soundfile
 from tests.tone_bundle import FRONTEND, whistle, write_tone_bundle
 from tflite_asr.errors import TfliteAsrError
 from tflite_asr.manifest import Utterance, read_manifest, write_manifest
-from tflite_asr.measure.evaluate import compare, evaluate, reference_logits, report, with_against
+from tflite_asr.measure.evaluate import evaluate, reference_logits
+from tflite_asr.measure.evaluation import compare, report, with_against
 from tflite_asr.measure.footprint import footprint
 from tflite_asr.measure.kernels import evaluate_kernels
 
@@ -269,3 +270,5 @@ def test_texts_outside_the_alphabet_are_named_by_line(int8_bundle, corpus, tmp_p
 def test_a_quantised_bundle_is_no_float_reference(int8_bundle, corpus) -> None:
     with pytest.raises(TfliteAsrError, match="no float reference"):
         evaluate(int8_bundle, corpus, reference=int8_bundle, measure_footprint=False)
+    with pytest.raises(TfliteAsrError, match=r"is static_wi8_ai8, no float reference; give the float32"):
+        reference_logits(int8_bundle, corpus)

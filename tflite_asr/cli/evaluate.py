@@ -43,7 +43,7 @@ def evaluate(
     from tflite_asr.audit import audit as run_audit
     from tflite_asr.bundle import Bundle
     from tflite_asr.measure.evaluate import evaluate as run
-    from tflite_asr.measure.evaluate import report, with_against
+    from tflite_asr.measure.evaluation import report, with_against
     from tflite_asr.report.table import evaluation_table, variants_table
 
     loaded = Bundle.load(bundle)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from tflite_asr.bundle import Bundle
-from tflite_asr.measure.evaluate import Evaluation, Progress, ReferenceLogits, evaluate
+from tflite_asr.measure.evaluate import Progress, ReferenceLogits, evaluate
+from tflite_asr.measure.evaluation import Evaluation
 
 
 @dataclass(frozen=True)
