@@ -270,7 +270,8 @@ def calibration_inputs(
     Raises:
         TfliteAsrError: neither a method nor a manifest.
     """
-    from tflite_asr.synthesis import DEFAULT_BUDGET_MACS, real_inputs, synthesize
+    from tflite_asr.synthesis.real import real_inputs
+    from tflite_asr.synthesis.synthesize import DEFAULT_BUDGET_MACS, synthesize
 
     check_calibration(calibration)
     if calibration in CALIBRATIONS:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,32 @@ def test_export_and_slim_from_the_command_line(checkpoint: Path, repository: Pat
     assert Bundle.load(tmp_path / "b").info.name == "s"
     clip = repository / "tflite_asr" / "pretrained" / "demo" / "demo00.ogg"
     assert run("transcribe", tmp_path / "b", clip).exit_code == 0
+
+
+PARENT = """
+import sys
+from tflite_asr.cli import main
+main(sys.argv[1:], standalone_mode=False)
+print([m for m in ("keras", "tensorflow", "ai_edge_quantizer") if m in sys.modules])
+"""
+
+
+def test_an_export_keeps_tensorflow_and_its_log_out_of_the_user_s_process(
+    checkpoint: Path, repository: Path, tmp_path: Path
+) -> None:
+    """Calibrated, since it is the inputs that come back from the child. TensorFlow may say what it likes there."""
+    loud = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    command = ("export", str(checkpoint), "--out", str(tmp_path / "b"), "--calibration", "noise")
+    done = subprocess.run(
+        [sys.executable, "-c", PARENT, *command],
+        cwd=repository,
+        env=loud,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert [line for line in done.stderr.splitlines() if "port.cc" in line or "tensorflow" in line] == []
 
 
 def test_a_model_that_is_not_there(tmp_path: Path) -> None:

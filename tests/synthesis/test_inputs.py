@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from tflite_asr.errors import TfliteAsrError
-from tflite_asr.synthesis import SyntheticInputs
-from tflite_asr.synthesis.inputs import on_grid
+from tflite_asr.synthesis.inputs import SyntheticInputs, on_grid
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import soundfile
 from tflite_asr.errors import TfliteAsrError
 from tflite_asr.facts import ModelFacts
 from tflite_asr.frontend import log_mel
-from tflite_asr.synthesis import real_inputs
+from tflite_asr.synthesis.real import real_inputs
 
 
 @pytest.fixture

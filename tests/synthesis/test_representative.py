@@ -10,7 +10,9 @@ import pytest
 
 from tflite_asr.errors import TfliteAsrError
 from tflite_asr.facts import ModelFacts
-from tflite_asr.synthesis import SyntheticInputs, representative_dataset, synthesize
+from tflite_asr.synthesis.inputs import SyntheticInputs
+from tflite_asr.synthesis.representative import representative_dataset
+from tflite_asr.synthesis.synthesize import synthesize
 
 
 def converted(model: Any, feed: Any) -> bytes:

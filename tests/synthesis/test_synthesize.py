@@ -15,12 +15,12 @@ import pytest
 from tflite_asr.errors import TfliteAsrError
 from tflite_asr.facts import ModelFacts
 from tflite_asr.slim import count_macs
-from tflite_asr.synthesis import SyntheticInputs, plot, synthesize
-from tflite_asr.synthesis.inputs import on_grid
+from tflite_asr.synthesis.inputs import SyntheticInputs, on_grid
+from tflite_asr.synthesis.plot import plot
 from tflite_asr.synthesis.prior import prior_clips
 from tflite_asr.synthesis.refine import GENTLE
 from tflite_asr.synthesis.shapes import model_inputs
-from tflite_asr.synthesis.synthesize import METHODS
+from tflite_asr.synthesis.synthesize import METHODS, synthesize
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_two_processes_with_one_and_two_threads_give_the_same_bytes(
     facts.write(tmp_path / "tiny.keras")
     script = (
         "import sys; from pathlib import Path; from tflite_asr.facts import ModelFacts; "
-        "from tflite_asr.models import load_model; from tflite_asr.synthesis import synthesize; "
+        "from tflite_asr.models import load_model; from tflite_asr.synthesis.synthesize import synthesize; "
         "path = Path(sys.argv[1]); "
         f"made = synthesize(load_model(path), ModelFacts.read(path), seed=7, budget_macs={budget!r}); "
         "made.save(sys.argv[2])"
