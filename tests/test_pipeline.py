@@ -37,7 +37,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def prepared(checkpoint: Path) -> Iterator[tuple[pipeline.Prepared, dict]]:
     """The model with its calibration inputs, and one flatbuffer a scheme."""
-    with pipeline.prepared(checkpoint, budget_macs=BUDGET) as ready:
+    with pipeline.prepared(checkpoint, pipeline.facts_of(checkpoint), budget_macs=BUDGET) as ready:
         results = pipeline.convert(ready, [scheme(name) for name in SCHEMES])
         yield ready, dict(zip(SCHEMES, results, strict=True))
 

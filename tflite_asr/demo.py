@@ -15,6 +15,7 @@ from tflite_asr.pipeline import (
     bundle_up,
     convert,
     demo_manifest,
+    facts_of,
     model_path,
     prepare,
     span,
@@ -75,8 +76,9 @@ def _prepare_both(path: Path, folder: Path, seed: int) -> tuple[Prepared, Prepar
     from tflite_asr.models import load_model
     from tflite_asr.slim import least_useful_block
 
-    ready = prepare(path, folder, (), "synthetic", seed, None, None, None)
-    assert ready.facts is not None  # the package's own checkpoint has its facts
+    facts = facts_of(path)
+    assert facts is not None  # the package's own checkpoint has its facts
+    ready = prepare(path, facts, folder, (), "synthetic", seed, None)
     report_progress("rank the blocks", 0.5)
-    block = least_useful_block(load_model(path), ready.facts, ready.inputs)
-    return ready, prepare(path, folder, (block,), "synthetic", seed, None, None, None)
+    block = least_useful_block(load_model(path), facts, ready.inputs)
+    return ready, prepare(path, facts, folder, (block,), "synthetic", seed, None)

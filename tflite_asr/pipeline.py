@@ -5,6 +5,7 @@ The only place that strings the rooms together. Whatever touches TensorFlow runs
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from tflite_asr.bundle import Bundle, BundleInfo, check_output, write_bundle
 from tflite_asr.errors import TfliteAsrError
 from tflite_asr.facts import ModelFacts
 from tflite_asr.frontend import FrontEnd
+from tflite_asr.manifest import read_manifest
 from tflite_asr.quantize.build import FlatbufferResult, build_flatbuffers
 from tflite_asr.quantize.child import report_progress, run_in_child
 from tflite_asr.quantize.schemes import Scheme
@@ -107,21 +109,19 @@ def export(
         TfliteAsrError: wrong input, or a step that failed; nothing half-written is left.
     """
     chosen = scheme_named(scheme)
-    check_output(out, overwrite)
     path = model_path(model)
-    if seed < 0:
-        raise TfliteAsrError(f"seed {seed}: give 0 or more")
+    facts = facts_of(path, frontend, tokens)
+    check_budget(seed, budget_macs)
     if chosen.needs_ranges:
-        check_calibration(str(calibration))
-    specs = (drop,) if isinstance(drop, str) else tuple(drop)
+        check_calibration(str(calibration), facts)
+    check_output(out, overwrite)
     with prepared(
         path,
-        drop=specs,
+        facts,
+        drop=_specs(drop),
         calibration=str(calibration) if chosen.needs_ranges else None,
         seed=seed,
         budget_macs=budget_macs,
-        frontend=frontend,
-        tokens=tokens,
         progress=span(progress, 0.0, 0.4),
     ) as ready:
         (result,) = convert(ready, [chosen], span(progress, 0.4, 0.95))
@@ -150,10 +150,13 @@ def slim_checkpoint(
         raise TfliteAsrError(f"{out}: is no .keras name; write to NAME.keras")
     if out.exists() and not overwrite:
         raise TfliteAsrError(f"{out}: exists; choose another name or allow overwriting it (--overwrite)")
-    specs = (drop,) if isinstance(drop, str) else tuple(drop)
-    with prepared(path, drop=specs, calibration=None) as ready:
-        if ready.slimming is None or ready.facts is None:
-            raise TfliteAsrError("drop: names no module; give --drop encoder.block3, say")
+    specs = _specs(drop)
+    if not specs:
+        raise TfliteAsrError("drop: names no module; give --drop encoder.block3, say")
+    facts = facts_of(path)
+    with prepared(path, facts, drop=specs, calibration=None) as ready:
+        assert ready.slimming is not None  # something was dropped
+        assert ready.facts is not None  # slimming refuses a model without facts
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
             temporary = out.with_name(f".{out.name}.part")
@@ -167,6 +170,23 @@ def slim_checkpoint(
         return ready.slimming
 
 
+def _specs(drop: str | Sequence[str]) -> tuple[str, ...]:
+    """Those that name something."""
+    return tuple(one for one in ((drop,) if isinstance(drop, str) else drop) if one.strip(" ,"))
+
+
+def facts_of(path: Path, frontend: FrontEnd | None = None, tokens: Tokens | None = None) -> ModelFacts | None:
+    """The facts beside a model, `frontend` and `tokens` in the place of theirs; None where there are none at all.
+
+    Raises:
+        TfliteAsrError: broken facts.
+    """
+    facts = ModelFacts.read(path)
+    if facts is not None:
+        return replace(facts, frontend=frontend or facts.frontend, tokens=tokens or facts.tokens)
+    return ModelFacts(path.stem, frontend=frontend, tokens=tokens) if frontend or tokens else None
+
+
 def span(progress: Progress | None, start: float, end: float) -> Progress | None:
     """The same progress, as a part of a longer one."""
     if progress is None:
@@ -177,13 +197,12 @@ def span(progress: Progress | None, start: float, end: float) -> Progress | None
 @contextmanager
 def prepared(
     path: Path,
+    facts: ModelFacts | None,
     *,
-    drop: Sequence[str] = (),
+    drop: tuple[str, ...] = (),
     calibration: str | None = "synthetic",
     seed: int = 0,
     budget_macs: float | None = None,
-    frontend: FrontEnd | None = None,
-    tokens: Tokens | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Prepared]:
     """Slim a model, make its calibration inputs and its front end; all of it goes with the context.
@@ -191,8 +210,8 @@ def prepared(
     calibration: as `export` takes it; None where no scheme needs ranges.
     """
     with workspace() as folder:
-        settings = (tuple(s for s in drop if s.strip(" ,")), calibration, seed, budget_macs, frontend, tokens)
-        yield run_in_child(prepare, path, folder, *settings, stage="open the model", progress=progress)
+        settings = (facts, folder, drop, calibration, seed, budget_macs)
+        yield run_in_child(prepare, path, *settings, stage="open the model", progress=progress)
 
 
 @contextmanager
@@ -207,13 +226,12 @@ def workspace() -> Iterator[Path]:
 
 def prepare(
     path: Path,
+    facts: ModelFacts | None,
     folder: Path,
     drop: tuple[str, ...],
     calibration: str | None,
     seed: int,
     budget_macs: float | None,
-    frontend: FrontEnd | None,
-    tokens: Tokens | None,
 ) -> Prepared:
     """What `prepared` yields, made in `folder`; wants TensorFlow, so run it in a child."""
     from tflite_asr.frontend.graph import frontend_flatbuffers
@@ -221,11 +239,7 @@ def prepare(
     from tflite_asr.quantize.windows import merge
 
     report_progress("open the model", 0.0)
-    model, facts = load_model(path), ModelFacts.read(path)
-    if facts is None and (frontend or tokens):
-        facts = ModelFacts(path.stem, frontend=frontend, tokens=tokens)
-    elif facts is not None:
-        facts = replace(facts, frontend=frontend or facts.frontend, tokens=tokens or facts.tokens)
+    model = load_model(path)
     keras_path, slimming = path, None
     if drop:
         from tflite_asr.slim import slim
@@ -245,16 +259,36 @@ def prepare(
     return Prepared(keras_path, facts, drop, slimming, inputs, sound)
 
 
-def check_calibration(calibration: str) -> None:
-    """Say what is wrong with a choice of calibration before any work is done.
+def check_budget(seed: int, budget_macs: float | None) -> None:
+    """Say what is wrong with the numbers of a synthesis before TensorFlow is started.
 
     Raises:
-        TfliteAsrError: neither a method nor a manifest.
+        TfliteAsrError: a seed below 0; a budget below 0, infinite or no number.
     """
-    if calibration not in CALIBRATIONS and not Path(calibration).is_file():
+    if seed < 0:
+        raise TfliteAsrError(f"seed {seed}: give 0 or more")
+    if budget_macs is not None and not 0 <= budget_macs < math.inf:
+        raise TfliteAsrError(f"budget of {budget_macs:g} multiply-adds: give 0 or more, 3e11 say")
+
+
+def check_calibration(calibration: str, facts: ModelFacts | None) -> None:
+    """Say what is wrong with a choice of calibration before TensorFlow is started.
+
+    Raises:
+        TfliteAsrError: neither a method nor a manifest; a manifest with a broken line, or for a model whose front
+            end is unknown.
+    """
+    if calibration in CALIBRATIONS:
+        return
+    if not Path(calibration).is_file():
         raise TfliteAsrError(
             f"calibration {calibration!r}: give {', '.join(CALIBRATIONS)}, or a manifest of real speech that exists"
         )
+    if facts is None or facts.frontend is None:
+        raise TfliteAsrError(
+            f"calibration {calibration}: real speech needs the model's front end; give --frontend or write its .toml"
+        )
+    read_manifest(calibration)
 
 
 def calibration_inputs(
@@ -265,23 +299,15 @@ def calibration_inputs(
     budget_macs: float | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Any:
-    """`SyntheticInputs` by one of `CALIBRATIONS`, or real ones from a manifest.
-
-    Raises:
-        TfliteAsrError: neither a method nor a manifest.
-    """
+    """`SyntheticInputs` by one of `CALIBRATIONS`, or real ones from a manifest; raises as `check_calibration`."""
     from tflite_asr.synthesis.real import real_inputs
     from tflite_asr.synthesis.synthesize import DEFAULT_BUDGET_MACS, synthesize
 
-    check_calibration(calibration)
-    if calibration in CALIBRATIONS:
-        budget = DEFAULT_BUDGET_MACS if budget_macs is None else budget_macs
-        return synthesize(model, facts, calibration, seed, budget, progress)
-    if facts is None:
-        raise TfliteAsrError(
-            f"calibration {calibration}: real speech needs the model's front end; write its .toml"
-        )
-    return real_inputs(calibration, facts, seed=seed)
+    check_calibration(calibration, facts)
+    if facts is not None and calibration not in CALIBRATIONS:
+        return real_inputs(calibration, facts, seed=seed)
+    budget = DEFAULT_BUDGET_MACS if budget_macs is None else budget_macs
+    return synthesize(model, facts, calibration, seed, budget, progress)
 
 
 def convert(

@@ -56,7 +56,12 @@ def test_a_broken_manifest_is_named_by_its_line(tones: Path, manifest: Path, lin
     assert message in fault("evaluate", tones, "-m", manifest)
 
 
-def test_a_run_to_compare_with_that_is_none(tones: Path, manifest: Path, tmp_path: Path) -> None:
+def test_a_run_to_compare_with_that_is_none(
+    tones: Path, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Said before anything is recognised."""
+    recognise = "tflite_asr.runtime.transcriber.Transcriber.recognise"
+    monkeypatch.setattr(recognise, lambda *_: pytest.fail("an utterance was recognised"))
     (tmp_path / "run.json").write_text("{}")
     assert "run.json" in fault("evaluate", tones, "-m", manifest, "--against", tmp_path / "run.json")
     assert "gone.json" in fault("evaluate", tones, "-m", manifest, "--against", tmp_path / "gone.json")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command_line import fault, run
+from tflite_asr import pipeline
 from tflite_asr.bundle import Bundle
 
 
@@ -93,13 +94,34 @@ def test_an_output_that_cannot_be_written(checkpoint: Path, tmp_path: Path) -> N
     ("option", "value", "message"),
     [
         ("--scheme", "int5", "int5"),
+        ("--seed", "-1", "seed -1: give 0 or more"),
+        ("--budget-macs", "-1", "budget of -1 multiply-adds: give 0 or more"),
+        ("--budget-macs", "nan", "budget of nan multiply-adds"),
+        ("--budget-macs", "inf", "budget of inf multiply-adds"),
+        ("--calibration", "gone.jsonl", "calibration 'gone.jsonl': give synthetic, noise"),
+        ("--calibration", "BROKEN", "broken.jsonl:1: is not JSON"),
         ("--blank-id", "0", "says nothing without --tokens"),
         ("--tokens", "gone.txt", "gone.txt: no such token file"),
         ("--frontend", "gone.toml", "gone.toml: cannot be read"),
     ],
 )
 def test_an_export_option_that_cannot_be(
-    checkpoint: Path, tmp_path: Path, option: str, value: str, message: str
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, value: str, message: str
 ) -> None:
+    """Said at once: no process with TensorFlow is started first."""
+    monkeypatch.setattr(pipeline, "run_in_child", lambda *_, **__: pytest.fail("TensorFlow was started"))
+    (tmp_path / "broken.jsonl").write_text("{\n")
+    value = str(tmp_path / "broken.jsonl") if value == "BROKEN" else value
     assert message in fault("export", checkpoint, "--out", tmp_path / "b", option, value)
     assert not (tmp_path / "b").exists()
+
+
+def test_real_speech_needs_a_front_end(
+    checkpoint: Path, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "run_in_child", lambda *_, **__: pytest.fail("TensorFlow was started"))
+    shutil.copy(checkpoint, tmp_path / "bare.keras")
+    assert "real speech needs the model's front end; give --frontend" in fault(
+        "export", tmp_path / "bare.keras", "--out", tmp_path / "new" / "b", "--calibration", manifest
+    )
+    assert not (tmp_path / "new").exists()

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
+import pytest
+
 from tests.cli.command_line import fault
+
+
+def test_training_looks_at_its_manifests_before_it_starts_tensorflow(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tflite_asr.training.loop", None)  # None there makes an import fail
+    (tmp_path / "r.toml").write_text("size = 'tiny'\n")
+    (tmp_path / "bad.jsonl").write_text("{\n")
+    out = ("--out", tmp_path / "m.keras")
+    for good, bad in (("-m", "-d"), ("-d", "-m")):
+        message = fault("train", tmp_path / "r.toml", good, manifest, bad, tmp_path / "bad.jsonl", *out)
+        assert "bad.jsonl:1: is not JSON" in message
 
 
 def test_training_says_what_is_wrong_with_its_recipe(manifest: Path, tmp_path: Path) -> None:

@@ -43,10 +43,11 @@ def evaluate(
     from tflite_asr.audit import audit as run_audit
     from tflite_asr.bundle import Bundle
     from tflite_asr.measure.evaluate import evaluate as run
-    from tflite_asr.measure.evaluation import report, with_against
+    from tflite_asr.measure.evaluation import Run, report, with_against
     from tflite_asr.report.table import evaluation_table, variants_table
 
     loaded = Bundle.load(bundle)
+    earlier = Run.read(against) if against else None
     proof = run_audit(loaded.model_path, load=False).integer_only
     evaluations = []
     for delegate in delegates:
@@ -62,7 +63,7 @@ def evaluate(
                 integer_only=proof,
                 progress=tell,
             )
-        evaluations.append(with_against(evaluation, against) if against else evaluation)
+        evaluations.append(with_against(evaluation, earlier) if earlier else evaluation)
     variants = [e.to_variant() for e in evaluations]
     show(variants_table(variants, f"{loaded.path}: {', '.join(delegates)}"), json_path)
     for variant in variants:

@@ -27,10 +27,15 @@ def train(
     recipe: str, manifests: tuple[str, ...], dev: tuple[str, ...], out: str, cache: str, json_path: str | None
 ) -> None:
     """Train the model of RECIPE (TOML); the same command goes on where it was interrupted."""
-    from tflite_asr.training.loop import train as run
+    from tflite_asr.manifest import read_manifest
+    from tflite_asr.tokens import CHARACTERS
     from tflite_asr.training.recipe import Recipe
 
     settings = Recipe.read(recipe)
+    for manifest in (*manifests, *dev):
+        read_manifest(manifest, CHARACTERS)  # before TensorFlow takes its seconds
+    from tflite_asr.training.loop import train as run
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=notes) as bar:
         task = bar.add_task("features", total=None)

@@ -223,33 +223,54 @@ def compare(this: Evaluation, that: Evaluation, seed: int = 0) -> PairedDifferen
     return paired_difference(this.words, that.words, seed)
 
 
-def with_against(evaluation: Evaluation, run: str | Path, seed: int = 0) -> Evaluation:
-    """The same evaluation with the paired difference to a run that `evaluate --json` (or a report) wrote.
+@dataclass(frozen=True)
+class Run:
+    """An earlier evaluation, as `evaluate --json` or a report has it.
 
-    The first variant of the file is taken: in a report that is float32.
+    path: the file. keys, texts, hypotheses: one an utterance, in its order. scheme, drop: of its bundle.
+    """
+
+    path: Path
+    keys: list[str]
+    texts: list[str]
+    hypotheses: list[str]
+    scheme: str
+    drop: list[str]
+
+    @classmethod
+    def read(cls, path: str | Path) -> Run:
+        """The first variant of the file: in a report that is float32.
+
+        Raises:
+            TfliteAsrError: a file that is no such run.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise TfliteAsrError(f"{path}: no such run; give a file that evaluate --json wrote")
+        try:
+            variant = json.loads(path.read_text(encoding="utf-8"))["variants"][0]
+            rows = variant["hypotheses"]
+            keys, texts = [row["audio_filepath"] for row in rows], [row["text"] for row in rows]
+            hypotheses = [row["pred_text"] for row in rows]
+            return cls(path, keys, texts, hypotheses, variant["scheme"], variant["drop"])
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            raise TfliteAsrError(
+                f"{path}: is no run with hypotheses ({type(error).__name__}: {error}); "
+                "give a file that evaluate --json wrote"
+            ) from error
+
+
+def with_against(evaluation: Evaluation, run: Run | str | Path, seed: int = 0) -> Evaluation:
+    """The same evaluation with the paired difference to an earlier run.
 
     Raises:
         TfliteAsrError: a file that is no such run, or a run over other utterances.
     """
-    run = Path(run)
-    if not run.is_file():
-        raise TfliteAsrError(f"{run}: no such run; give a file that evaluate --json wrote")
-    try:
-        variant = json.loads(run.read_text(encoding="utf-8"))["variants"][0]
-        rows = variant["hypotheses"]
-        keys, texts = [row["audio_filepath"] for row in rows], [row["text"] for row in rows]
-        hypotheses = [row["pred_text"] for row in rows]
-        scheme, drop = variant["scheme"], variant["drop"]
-    except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise TfliteAsrError(
-            f"{run}: is no run with hypotheses ({type(error).__name__}: {error}); "
-            "give a file that evaluate --json wrote"
-        ) from error
-    _same_utterances([r.key for r in evaluation.results], keys, str(run))
-    difference = paired_difference(evaluation.words, word_errors(texts, hypotheses), seed)
-    return replace(
-        evaluation, against={"run": str(run), "scheme": scheme, "drop": drop, "wer": difference.to_dict()}
-    )
+    other = run if isinstance(run, Run) else Run.read(run)
+    _same_utterances([r.key for r in evaluation.results], other.keys, str(other.path))
+    difference = paired_difference(evaluation.words, word_errors(other.texts, other.hypotheses), seed)
+    facts = {"run": str(other.path), "scheme": other.scheme, "drop": other.drop}
+    return replace(evaluation, against={**facts, "wer": difference.to_dict()})
 
 
 def _texts(results: Sequence[Result]) -> tuple[list[str], list[str]]:
