@@ -5,26 +5,19 @@ Written to a temporary sibling and renamed, so it is whole or absent; every byte
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
-import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from tflite_asr.errors import Finding, TfliteAsrError
 from tflite_asr.frontend.config import FrontEnd
+from tflite_asr.staging import move_into_place, plain_errors, remove_stale, staging_folder
 from tflite_asr.tokens import Tokens
-
-try:
-    import fcntl
-except ImportError:  # Windows: a stale folder is then told from a live one by nothing, and removed
-    fcntl = None  # type: ignore[assignment]
 
 SCHEMA_VERSION = "1.0"
 INFO_FILE = "bundle.json"
@@ -197,7 +190,7 @@ def check_output(out: str | Path, overwrite: bool = False) -> None:
         if not out.is_dir() or (any(out.iterdir()) and not (out / INFO_FILE).is_file()):
             raise TfliteAsrError(f"{out}: is no bundle and will not be overwritten; choose another folder")
     parent = out.absolute().parent
-    with _plain_errors(out):
+    with plain_errors(out):
         parent.mkdir(parents=True, exist_ok=True)
         probe = tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".probe", dir=parent)
         os.rmdir(probe)
@@ -234,8 +227,8 @@ def write_bundle(
     """
     out = Path(out)
     check_output(out, overwrite)
-    _remove_stale(out)
-    with _plain_errors(out), _staging_folder(out) as staging:
+    remove_stale(out)
+    with plain_errors(out), staging_folder(out) as staging:
         contents: dict[str, bytes] = {MODEL_FILE: model}
         if frontend is not None:
             contents[FRONTEND_FILE] = frontend
@@ -251,7 +244,7 @@ def write_bundle(
         _write_files(staging, {CARD_FILE: text.encode()}, written)
         info = replace(info, files=dict(sorted(written.items())))
         (staging / INFO_FILE).write_bytes(_seal(info))
-        _move_into_place(staging, out)
+        move_into_place(staging, out)
     return Bundle(out, info, tokens)
 
 
@@ -319,72 +312,3 @@ def _write_files(folder: Path, contents: Mapping[str, bytes], written: dict[str,
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         written[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-
-
-@contextmanager
-def _plain_errors(out: Path) -> Iterator[None]:
-    """An operating-system error as one line that names the folder and the mend."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            mend = "no space is left on the device; free some or choose another folder"
-        else:
-            reason = os.strerror(error.errno).lower() if error.errno else str(error)
-            mend = f"cannot be written ({reason}); choose a folder that you may write to"
-        raise TfliteAsrError(f"{out}: {mend}") from error
-
-
-@contextmanager
-def _staging_folder(out: Path) -> Iterator[Path]:
-    """A locked temporary sibling, removed unless it was renamed away."""
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.absolute().parent))
-    lock = _lock(folder)
-    try:
-        mask = os.umask(0)
-        os.umask(mask)
-        folder.chmod(0o777 & ~mask)  # mkdtemp's 0700 would follow the bundle
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
-
-
-def _lock(folder: Path) -> int | None:
-    """Hold a folder as long as this process lives; None where it is held by another or locks do not exist."""
-    if fcntl is None:
-        return None
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor
-
-
-def _remove_stale(out: Path) -> None:
-    """Remove siblings that a killed export left: those that no living process holds."""
-    for folder in out.absolute().parent.glob(f".{out.name}.*.partial"):
-        with suppress(OSError):
-            descriptor = _lock(folder)
-            if descriptor is not None or fcntl is None:
-                shutil.rmtree(folder, ignore_errors=True)
-            if descriptor is not None:
-                os.close(descriptor)
-
-
-def _move_into_place(staging: Path, out: Path) -> None:
-    """Rename; what was there goes only once the new one stands."""
-    if not out.exists():
-        staging.rename(out)
-        return
-    with _staging_folder(out) as aside:
-        old = aside / "old"
-        out.rename(old)
-        try:
-            staging.rename(out)
-        except OSError:
-            old.rename(out)
-            raise

@@ -58,16 +58,16 @@ class CoreRun:
 
     @property
     def kernels(self) -> dict[str, int]:
-        """Instructions of one window by function of the runtime, most first, front end included."""
-        return _added(self.model.functions, self.frontend.functions if self.frontend else {})
+        """The acoustic model's instructions for one window, by function of the runtime, most first."""
+        return dict(self.model.functions)
 
     @property
     def op_types(self) -> dict[str, int]:
-        """Instructions of one window by kind of op, most first, front end included."""
-        return _added(self.model.op_types(), self.frontend.op_types() if self.frontend else {})
+        """The acoustic model's instructions for one window, by kind of op, most first."""
+        return self.model.op_types()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; every count is per second of audio."""
+        """Plain values; every count is per second of audio. Kernels and kinds of ops are the acoustic model's."""
         seconds = self.window_seconds
         parts = [self.model, self.frontend] if self.frontend else [self.model]
         return {
@@ -160,8 +160,3 @@ def _window_frames(bundle: Bundle, window_seconds: float) -> int:
         known = ", ".join(f"{frames * hop:g}" for frames in bundle.windows) or "none"
         raise TfliteAsrError(f"{bundle.path}: has no window of {window_seconds:g} s; it has {known}")
     return frames
-
-
-def _added(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
-    whole = {name: one.get(name, 0) + other.get(name, 0) for name in (*one, *other)}
-    return dict(sorted(whole.items(), key=lambda item: -item[1]))

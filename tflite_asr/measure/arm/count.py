@@ -19,6 +19,8 @@ from tflite_asr.measure.arm.prepare import Progress
 from tflite_asr.measure.arm.symbols import count_by_function
 from tflite_asr.runtime.interpreter import Signature, open_interpreter
 
+_CALLER = ("python3", "_ctypes.", "libffi.")  # files of the Python that calls the runtime and sets the marks
+
 
 @dataclass(frozen=True)
 class OutputDifference:
@@ -159,16 +161,26 @@ def counts_of(
     result: JobResult, maps: Sequence[Mapped], core: str, signature: str, audio_seconds: float
 ) -> InstructionCounts:
     """What the emulator brought back, as counts."""
-    last: Blocks = result.inferences[-1]
+    inferences = [_without_caller(blocks, maps) for blocks in result.inferences]
+    last = inferences[-1]
     return InstructionCounts(
         core=core,
         signature=signature,
         audio_seconds=audio_seconds,
-        repeats=tuple(blocks.sums()["total"] for blocks in result.inferences),
+        repeats=tuple(blocks.sums()["total"] for blocks in inferences),
         functions=count_by_function(last, maps),
         outputs=result.outputs,
         **last.sums(),
     )
+
+
+def _without_caller(blocks: Blocks, maps: Sequence[Mapped]) -> Blocks:
+    """Without the Python that calls the runtime: some 2,500 instructions, and not always the same."""
+    keep = np.ones(len(blocks.addresses), bool)
+    for mapped in maps:
+        if Path(mapped.path).name.startswith(_CALLER):
+            keep &= (blocks.addresses < mapped.base) | (blocks.addresses >= mapped.end)
+    return Blocks(blocks.addresses[keep], blocks.counts[keep])
 
 
 def share_table(counted: Mapping[str, int], audio_seconds: float, top: int) -> list[dict[str, Any]]:

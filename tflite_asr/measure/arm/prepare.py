@@ -21,6 +21,7 @@ from typing import Any
 
 from tflite_asr.errors import TfliteAsrError
 from tflite_asr.measure.arm.cores import CORES
+from tflite_asr.staging import move_into_place, plain_errors, remove_stale, staging_folder
 
 FOLDER_VARIABLE = "TFLITE_ASR_CORES"
 RECORD_FILE = "prepared.json"
@@ -115,22 +116,13 @@ def prepare(folder: Path | None = None, progress: Progress | None = None) -> Pat
         else:
             return folder
     _check_tools()
-    try:
+    with plain_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
-    except OSError as error:
-        raise TfliteAsrError(
-            f"{folder}: cannot be written ({error.strerror}); choose another --dir"
-        ) from error
-    try:
-        staging.chmod(0o755)
-        _lay_out(staging, tell)
-        old = staging / "old"
-        if folder.exists():
-            folder.rename(old)
-        staging.joinpath("new").rename(folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        remove_stale(folder)
+        with staging_folder(folder) as staging, tempfile.TemporaryDirectory() as fetched:
+            _lay_out(staging, Path(fetched), tell)
+            move_into_place(staging, folder)
+    tell("done", 1.0)
     return folder
 
 
@@ -163,10 +155,7 @@ def _check_tools() -> None:
             raise TfliteAsrError(f"{tool} is not installed, which preparing an emulated core needs; {mend}")
 
 
-def _lay_out(staging: Path, tell: Progress) -> None:
-    new, fetched = staging / "new", staging / "fetched"
-    new.mkdir()
-    fetched.mkdir()
+def _lay_out(new: Path, fetched: Path, tell: Progress) -> None:
     compile_plugin(new / "plugin.so")
     host_qemu = shutil.which("qemu-aarch64")
     host = _run(["dpkg", "--print-architecture"], "dpkg does not run").strip()
@@ -193,11 +182,9 @@ def _lay_out(staging: Path, tell: Progress) -> None:
     _wheels(fetched / "wheels", new / "site")
     for core in CORES.values():
         _core_root(new, core.name, core.cpuinfo())
-    (new / RECORD_FILE).write_text(json.dumps(record, indent=1) + "\n")
     tell("self-check", 0.7)
     _self_check(new, record)
     (new / RECORD_FILE).write_text(json.dumps(record, indent=1) + "\n")
-    tell("done", 1.0)
 
 
 def _apt(fetched: Path, architectures: Sequence[str]) -> list[str]:

@@ -1,0 +1,87 @@
+"""Folders that are whole or absent: made in a locked temporary sibling, then renamed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tflite_asr.errors import TfliteAsrError
+
+try:
+    import fcntl
+except ImportError:  # Windows: a stale folder is then told from a live one by nothing, and removed
+    fcntl = None  # type: ignore[assignment]
+
+
+@contextmanager
+def plain_errors(out: Path) -> Iterator[None]:
+    """An operating-system error as one line that names the folder and the mend."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            mend = "no space is left on the device; free some or choose another folder"
+        else:
+            reason = os.strerror(error.errno).lower() if error.errno else str(error)
+            mend = f"cannot be written ({reason}); choose a folder that you may write to"
+        raise TfliteAsrError(f"{out}: {mend}") from error
+
+
+@contextmanager
+def staging_folder(out: Path) -> Iterator[Path]:
+    """A locked temporary sibling, removed unless it was renamed away."""
+    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.absolute().parent))
+    lock = _lock(folder)
+    try:
+        mask = os.umask(0)
+        os.umask(mask)
+        folder.chmod(0o777 & ~mask)  # mkdtemp's 0700 would follow the bundle
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _lock(folder: Path) -> int | None:
+    """Hold a folder as long as this process lives; None where it is held by another or locks do not exist."""
+    if fcntl is None:
+        return None
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def remove_stale(out: Path) -> None:
+    """Remove siblings that a killed process left: those that no living process holds."""
+    for folder in out.absolute().parent.glob(f".{out.name}.*.partial"):
+        with suppress(OSError):
+            descriptor = _lock(folder)
+            if descriptor is not None or fcntl is None:
+                shutil.rmtree(folder, ignore_errors=True)
+            if descriptor is not None:
+                os.close(descriptor)
+
+
+def move_into_place(staging: Path, out: Path) -> None:
+    """Rename; what was there goes only once the new one stands."""
+    if not out.exists():
+        staging.rename(out)
+        return
+    with staging_folder(out) as aside:
+        old = aside / "old"
+        out.rename(old)
+        try:
+            staging.rename(out)
+        except OSError:
+            old.rename(out)
+            raise
