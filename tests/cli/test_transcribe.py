@@ -65,6 +65,22 @@ def test_bad_audio(tones: Path, tmp_path: Path, content: bytes | str | None, mes
     assert message in fault("transcribe", tones, path)
 
 
+def test_a_bad_file_among_good_ones_is_told_and_the_others_are_transcribed(
+    tones: Path, wav: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.wav").write_bytes(b"no sound")
+    files = (wav, tmp_path / "gone.wav", wav, tmp_path / "bad.wav", wav)
+    result = run("transcribe", tones, *files)
+    assert result.exit_code == 2
+    assert result.stdout.splitlines() == [f"{wav}: abc"] * 3
+    one, other = result.stderr.splitlines()
+    assert one.startswith(f"error: {tmp_path}/gone.wav: no such audio file")
+    assert other.startswith(f"error: {tmp_path}/bad.wav: cannot be read as audio")
+    result = run("transcribe", tones, *files, "--json", "-")
+    assert result.exit_code == 2
+    assert [row["audio_filepath"] for row in json.loads(result.stdout)] == [str(wav)] * 3
+
+
 def test_bad_audio_on_standard_input(tones: Path) -> None:
     result = run("transcribe", tones, "-", stdin=b"no sound")
     assert result.exit_code == 2

@@ -24,6 +24,11 @@ console = Console()
 notes = Console(stderr=True)
 
 
+def complain(error: TfliteAsrError) -> None:
+    """The one line of an error, on standard error."""
+    click.echo(f"error: {error}", err=True)
+
+
 def write_json(path: str | None, text: str) -> None:
     if path is None:
         return

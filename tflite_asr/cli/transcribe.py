@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from tflite_asr.cli.options import DELEGATES, JSON, RUNTIME, THREADS
-from tflite_asr.cli.terminal import write_json
+from tflite_asr.cli.terminal import complain, write_json
+from tflite_asr.errors import TfliteAsrError
 
 
 @click.command()
@@ -29,17 +30,25 @@ def transcribe(
     timestamps: bool,
     json_path: str | None,
 ) -> None:
-    """Transcribe AUDIO files ('-': standard input) with BUNDLE."""
+    """Transcribe AUDIO files ('-': standard input) with BUNDLE.
+
+    A file that cannot be read is told on standard error; the others are transcribed, and the exit code is 2.
+    """
     import io
 
     from tflite_asr.audio import read_audio
     from tflite_asr.runtime.transcriber import Transcriber
 
     transcriber = Transcriber(bundle, runtime, delegate, threads)
-    results = []
+    results, exit_code = [], 0
     for name in audio:
         source: Any = io.BytesIO(sys.stdin.buffer.read()) if name == "-" else name
-        transcript = transcriber.transcribe(read_audio(source, transcriber.frontend.sample_rate))
+        try:
+            transcript = transcriber.transcribe(read_audio(source, transcriber.frontend.sample_rate))
+        except TfliteAsrError as error:
+            complain(error)
+            exit_code = error.exit_code
+            continue
         words = [
             {"word": w.text, "start": round(w.start, 3), "end": round(w.end, 3)} for w in transcript.words
         ]
@@ -52,3 +61,5 @@ def transcribe(
             for word in words:
                 click.echo(f"  {word['start']:8.2f} {word['end']:8.2f}  {word['word']}")
     write_json(json_path, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    if exit_code:
+        sys.exit(exit_code)
