@@ -157,9 +157,11 @@ def test_signatures_must_be_there_and_named(model):
 
 def test_what_is_no_flatbuffer(tmp_path):
     for data in (b"", b"TFL3", b"not a model at all", b"\0\0\0\0TFL3"):
-        with pytest.raises(Finding) as error:
+        with pytest.raises(TfliteAsrError) as error:
             audit(data)
         assert "\n" not in str(error.value)
+        # What bears the mark is a flatbuffer, and a damaged one a finding; anything else is wrong input.
+        assert error.value.exit_code == (1 if data[4:] == b"TFL3" else 2)
     with pytest.raises(TfliteAsrError, match=r"absent\.tflite: cannot be read"):
         audit(tmp_path / "absent.tflite")
 
@@ -185,14 +187,14 @@ def test_flipped_bytes_never_crash(model):
 
 
 def _look(data: bytes) -> bool:
-    """Whether a possibly damaged file could be read; anything but a report or a Finding of one line fails
+    """Whether a possibly damaged file could be read; anything but a report or an error of one line fails
     the test."""
     try:
         report = audit(data, load=False)
         report.rows()
         report.to_dict()
         return True
-    except Finding as error:
+    except TfliteAsrError as error:
         if "\n" in str(error):
             pytest.fail(f"more than one line: {error}")
         return False
@@ -239,7 +241,7 @@ def test_constants_behind_the_root_are_found(model):
 
 def test_a_bundle_s_folder_stands_for_its_model(tmp_path: Path) -> None:
     (tmp_path / "model.tflite").write_bytes(b"no flatbuffer")
-    with pytest.raises(Finding):
+    with pytest.raises(Finding, match="damaged bundle"):
         audit(tmp_path)
     with pytest.raises(TfliteAsrError, match="bundle"):
         audit(tmp_path / "absent")

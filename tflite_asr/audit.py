@@ -130,11 +130,17 @@ def audit(source: str | Path | bytes, load: bool = True) -> AuditReport:
 
     source: a `.tflite` file, a bundle's folder (its model; the rest is not checked), or the file's bytes.
     load: also try it, in processes of their own, on the runtimes installed here.
-    Raises TfliteAsrError where there is no such file, Finding where it is damaged or no TFLite flatbuffer.
+    Raises TfliteAsrError where there is no such file or it is no TFLite flatbuffer, Finding where it is a
+    damaged one, or a bundle's model is none.
     """
     where = "model" if isinstance(source, bytes) else str(source)
     data = source if isinstance(source, bytes) else _contents(Path(source))
-    model = read_flatbuffer(data, where)
+    try:
+        model = read_flatbuffer(data, where)
+    except TfliteAsrError as error:
+        if isinstance(source, bytes) or not Path(source).is_dir():
+            raise
+        raise Finding(f"{where}: damaged bundle ({error}); copy or export it again") from error
     names = {signature.subgraph: signature.name for signature in model.signatures}
     offending = tuple(_offences(model, names))
     counts: Counter[str] = Counter()

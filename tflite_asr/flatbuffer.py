@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from tflite_asr.errors import Finding
+from tflite_asr.errors import Finding, TfliteAsrError
 
 Part = TypeVar("Part")
 
@@ -129,10 +129,12 @@ class Model:
 
 
 def read_flatbuffer(data: bytes, where: str = "model") -> Model:
-    """The model in `data`. Raises Finding, one line that begins with `where`, where it is damaged or no
-    TFLite flatbuffer."""
+    """The model in `data`. Raises one line that begins with `where`: TfliteAsrError where it is no TFLite
+    flatbuffer, Finding where it is a damaged one."""
     if len(data) < 8 or data[4:8] != b"TFL3":
-        raise Finding(f"{where}: not a TFLite flatbuffer ({len(data)} bytes, no TFL3 mark); export it again")
+        raise TfliteAsrError(
+            f"{where}: not a TFLite flatbuffer ({len(data)} bytes, no TFL3 mark); give a .tflite file"
+        )
     try:
         return _Reader(data).model()
     except (_Damaged, struct.error, ValueError, IndexError, OverflowError) as error:
