@@ -137,7 +137,7 @@ def slim_checkpoint(
         model: a `.keras` file with its `.toml`, or the name of a shipped checkpoint.
         out: the `.keras` file to write.
         drop: modules to leave out (`tflite_asr.slim`).
-        overwrite: replace a file that is there.
+        overwrite: replace files that are there.
 
     Returns:
         Parameters and multiply-adds before and after (`tflite_asr.slim.SlimReport.to_dict`).
@@ -148,8 +148,9 @@ def slim_checkpoint(
     path, out = model_path(model), Path(out)
     if out.suffix != ".keras":
         raise TfliteAsrError(f"{out}: is no .keras name; write to NAME.keras")
-    if out.exists() and not overwrite:
-        raise TfliteAsrError(f"{out}: exists; choose another name or allow overwriting it (--overwrite)")
+    for file in (out, ModelFacts.path_for(out)):
+        if (file.exists() or file.is_symlink()) and not overwrite:
+            raise TfliteAsrError(f"{file}: exists; choose another name or allow overwriting it (--overwrite)")
     specs = _specs(drop)
     if not specs:
         raise TfliteAsrError("drop: names no module; give --drop encoder.block3, say")
@@ -159,10 +160,10 @@ def slim_checkpoint(
         assert ready.facts is not None  # slimming refuses a model without facts
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
-            temporary = out.with_name(f".{out.name}.part")
-            shutil.copyfile(ready.keras_path, temporary)
-            temporary.replace(out)
-            replace(ready.facts, name=out.stem).write(out)
+            with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as beside:
+                staged = Path(shutil.copyfile(ready.keras_path, Path(beside) / out.name))
+                replace(ready.facts, name=out.stem).write(staged).replace(ModelFacts.path_for(out))
+                staged.replace(out)
         except OSError as error:
             raise TfliteAsrError(
                 f"{out}: cannot be written ({error.strerror}); choose another folder"

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command_line import fault
+from tests.cli.command_line import fault, run
 from tflite_asr import pipeline
+from tflite_asr.facts import ModelFacts
 
 
 def test_an_unknown_module_path_lists_the_valid_ones(checkpoint: Path, tmp_path: Path) -> None:
@@ -15,6 +16,22 @@ def test_an_unknown_module_path_lists_the_valid_ones(checkpoint: Path, tmp_path:
     assert "encoder.block7" in message
     assert "encoder.block1" in message.split("encoder.block7", 1)[1]
     assert not (tmp_path / "s.keras").exists()
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".toml"])
+def test_neither_file_of_a_checkpoint_that_exists_is_replaced_unasked(
+    checkpoint: Path, tmp_path: Path, suffix: str
+) -> None:
+    there = tmp_path / f"there{suffix}"
+    there.write_bytes(b"mine")
+    slim = ("slim", checkpoint, "--drop", "encoder.block1", "--out", tmp_path / "there.keras")
+    assert f"{there}: exists; choose another name" in fault(*slim)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"mine"]
+    assert run(*slim, "--overwrite").exit_code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["there.keras", "there.toml"]
+    facts = ModelFacts.read(tmp_path / "there.keras")
+    assert facts is not None
+    assert facts.name == "there"
 
 
 def test_a_specification_that_names_nothing_is_refused_before_tensorflow_starts(
