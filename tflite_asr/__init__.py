@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tflite_asr.errors import Finding, TfliteAsrError
     from tflite_asr.facts import ModelFacts
     from tflite_asr.frontend import FrontEnd
+    from tflite_asr.measure.bench import Benchmark, bench
     from tflite_asr.measure.evaluate import evaluate
     from tflite_asr.measure.evaluation import Evaluation
     from tflite_asr.pipeline import export, shipped_models, slim_checkpoint
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from tflite_asr.tokens import Tokens
 
 _HOMES = {
+    "Benchmark": "measure.bench",
     "Bundle": "bundle",
     "Evaluation": "measure.evaluation",
     "Finding": "errors",
@@ -38,6 +40,7 @@ _HOMES = {
     "TfliteAsrError": "errors",
     "Tokens": "tokens",
     "Transcriber": "runtime.transcriber",
+    "bench": "measure.bench",
     "evaluate": "measure.evaluate",
     "export": "pipeline",
     "representative_dataset": "synthesis.representative",
@@ -47,6 +50,7 @@ _HOMES = {
 }
 __all__ = [
     "AuditReport",
+    "Benchmark",
     "Bundle",
     "Evaluation",
     "Finding",
@@ -56,6 +60,7 @@ __all__ = [
     "Tokens",
     "Transcriber",
     "audit",
+    "bench",
     "evaluate",
     "export",
     "load",

@@ -1,0 +1,74 @@
+"""What is timed, inside a worker: a model that is opened for the first time, a bundle that runs again and again."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from tflite_asr.bundle import Bundle
+from tflite_asr.measure.arm.count import seeded_inputs
+from tflite_asr.measure.footprint import forget_peak, peak_bytes, resident_bytes
+from tflite_asr.runtime import Interpreter, Transcriber, open_interpreter
+from tflite_asr.runtime.interpreter import import_runtime
+
+_NOISE = 0.1  # of full scale
+
+
+class ColdStart:
+    """An acoustic model in a process that has opened nothing yet; the front end stays closed."""
+
+    def __init__(self, bundle: str, runtime: str, delegate: str, threads: int):
+        import_runtime(runtime)
+        self._path = Bundle.load(bundle).model_path
+        self._settings = (runtime, delegate, threads)
+
+    def first_run(self, signature: str, openings: int) -> dict[str, float]:
+        """Open the model, run the signature once, then open it some more times.
+
+        Returns:
+            `load_ms`: opening and allocating every window, when the weights are packed; median over `openings`.
+            `memory_growth_bytes`: the process' resident memory, from before the first opening to its highest by the
+            end of the first run. The file is mapped: its pages that were touched count.
+        """
+        forget_peak()
+        before = resident_bytes()
+        model, seconds = self._open()
+        model.run(signature, seeded_inputs(model.signatures[signature]))
+        growth = max(0, peak_bytes() - before)
+        del model
+        loads = [seconds, *(self._open()[1] for _ in range(openings - 1))]
+        return {"load_ms": 1000 * float(np.median(loads)), "memory_growth_bytes": growth}
+
+    def _open(self) -> tuple[Interpreter, float]:
+        began = time.perf_counter()
+        model = open_interpreter(self._path, *self._settings)
+        return model, time.perf_counter() - began
+
+
+class Runner:
+    """A bundle that is open: each run is one full window, through the front end where there is one."""
+
+    def __init__(self, bundle: str, runtime: str, delegate: str, threads: int):
+        self._bundle = Bundle.load(bundle)
+        self._random = np.random.default_rng(0)
+        self._transcriber: Transcriber | None = None
+        self._model: Interpreter | None = None
+        if self._bundle.missing_for_speech():
+            self._model = open_interpreter(self._bundle.model_path, runtime, delegate, threads)
+        else:
+            self._transcriber = Transcriber(self._bundle, runtime, delegate, threads)
+
+    def run(self, frames: int) -> list[float | None]:
+        """`[model, front end]` in ms; None for the front end of a feature-only bundle."""
+        if self._transcriber is not None:
+            samples = self._transcriber.frontend.samples(frames)
+            noise = (_NOISE * self._random.standard_normal(samples)).astype(np.float32)
+            seconds = self._transcriber.recognise(noise).seconds
+            return [1000 * seconds.model, 1000 * seconds.frontend]
+        assert self._model is not None
+        signature = self._bundle.windows[frames]
+        inputs = seeded_inputs(self._model.signatures[signature])
+        began = time.perf_counter()
+        self._model.run(signature, inputs)
+        return [1000 * (time.perf_counter() - began), None]
