@@ -94,70 +94,49 @@ class Emulator:
         self.folder = (folder or cores_folder()).absolute()
         self.record = record if record is not None else read_record(self.folder)
         self._qemu = str(self.folder / self.record["qemu"])
-
-    def _environment(self) -> dict[str, str]:
-        plain = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C"}
-        if libraries := self.record["qemu_libraries"]:
-            plain["LD_LIBRARY_PATH"] = ":".join(str(self.folder / path) for path in libraries)
-        return plain
+        if not Path(self._qemu).is_file():
+            raise TfliteAsrError(
+                f"{self._qemu}: the emulator that the cores were prepared with is gone; apt-get install qemu-user"
+            )
 
     def qemu_version(self) -> str:
         """As `qemu-aarch64 --version` says it: "7.2.22"."""
-        done = subprocess.run(
-            [self._qemu, "--version"], env=self._environment(), capture_output=True, text=True
-        )
+        done = self._start([self._qemu, "--version"], self.folder)
         words = done.stdout.split()
         if done.returncode or "version" not in words:
             said = (done.stderr.strip().splitlines() or ["no version"])[-1]
             raise TfliteAsrError(f"{self._qemu}: does not run ({said}); apt-get install qemu-user")
         return words[words.index("version") + 1]
 
-    def command(self, program: Sequence[str]) -> list[str]:
-        """What runs an arm64 program with the plugin, in a folder that has plugin.so; counts go to counts.txt."""
-        root = str(self.folder / "roots" / self.core.name)
-        plugin = ["-plugin", "./plugin.so,out=counts.txt"]
-        return [
-            self._qemu,
-            "-cpu",
-            self.core.qemu_cpu,
-            *plugin,
-            "-L",
-            root,
-            "-U",
-            "LD_LIBRARY_PATH",
-            *program,
-        ]
+    def execute(self, program: Sequence[str], work: Path) -> dict[int, Blocks]:
+        """Run an arm64 program in the folder `work`; what ran up to each mark, by label (`read_counts`).
+
+        Raises:
+            TfliteAsrError: it failed; the line has its last words.
+        """
+        # By relative names: QEMU splits a plugin's arguments at commas.
+        (work / "plugin.so").symlink_to(self.folder / "plugin.so")
+        options = ["-cpu", self.core.qemu_cpu, "-plugin", "./plugin.so,out=counts.txt"]
+        options += ["-L", str(self.folder / "roots" / self.core.name), "-U", "LD_LIBRARY_PATH"]
+        done = self._start([self._qemu, *options, *program], work)
+        if done.returncode:
+            raise TfliteAsrError(self._failure(done.returncode, done.stderr))
+        return read_counts(work / "counts.txt")
 
     def run(self, jobs: Sequence[Job], write_bytecode: bool = False) -> tuple[list[JobResult], list[Mapped]]:
         """Run the jobs, one after the other, in one arm64 Python.
 
         Raises:
-            TfliteAsrError: the emulated program failed; the line has its last words.
+            TfliteAsrError: `execute`'s.
         """
         with tempfile.TemporaryDirectory(prefix="tflite-asr-core-") as name:
             work = Path(name)
-            (work / "plugin.so").symlink_to(self.folder / "plugin.so")
             labels = _write_jobs(work, jobs)
+            # Isolated, so that nothing of this machine's Python is imported.
             python = [str(self.folder / "sysroot/usr/bin/python3.11"), "-I", "-S"]
             if not write_bytecode:
                 python.append("-B")
-            program = [*python, str(GUEST_SOURCE), str(self.folder / "site"), "jobs.json"]
-            done = subprocess.run(
-                self.command(program),
-                cwd=work,
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-            )
-            if done.returncode:
-                raise TfliteAsrError(self._failure(done.returncode, done.stderr))
-            blocks = read_counts(work / "counts.txt")
-            if 0 not in blocks:
-                raise TfliteAsrError(
-                    f"{self._qemu}: its plugin interface saw no mark; apt-get install qemu-user (7.2)"
-                )
+            blocks = self.execute([*python, str(GUEST_SOURCE), str(self.folder / "site"), "jobs.json"], work)
             results = []
             for index, job in enumerate(jobs):
                 with np.load(work / f"out{index}.npz") as saved:
@@ -167,6 +146,21 @@ class Emulator:
                         outputs[int(number)][output] = saved[key]
                 results.append(JobResult(tuple(blocks[label] for label in labels[index]), outputs))
             return results, read_maps((work / "maps.txt").read_text())
+
+    def _start(self, command: Sequence[str], work: Path) -> subprocess.CompletedProcess[str]:
+        """In an environment of its own: the program sees none of the caller's variables."""
+        plain = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C"}
+        if libraries := self.record["qemu_libraries"]:
+            plain["LD_LIBRARY_PATH"] = ":".join(str(self.folder / path) for path in libraries)
+        return subprocess.run(
+            command,
+            cwd=work,
+            env=plain,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+        )
 
     def _failure(self, code: int, said: str) -> str:
         lines = [line.strip() for line in said.strip().splitlines() if line.strip()]

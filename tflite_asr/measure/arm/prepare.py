@@ -16,6 +16,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from tflite_asr.staging import move_into_place, plain_errors, remove_stale, stag
 
 FOLDER_VARIABLE = "TFLITE_ASR_CORES"
 RECORD_FILE = "prepared.json"
+LAYOUT = 1  # of the folder; raised when what this file makes of the packages changes
 PLUGIN_SOURCE = Path(__file__).with_name("plugin.c")
 GUEST_SOURCE = Path(__file__).with_name("guest.py")
 Progress = Callable[[str, float], None]
@@ -64,7 +66,7 @@ def cores_folder() -> Path:
 
 def fingerprint() -> str:
     """What a prepared folder depends on; another fingerprint means another version."""
-    parts = [PLUGIN_SOURCE.read_text(), *PYTHON_PACKAGES, *QEMU_PACKAGES, *WHEELS, *COMPILE]
+    parts = [str(LAYOUT), PLUGIN_SOURCE.read_text(), *PYTHON_PACKAGES, *QEMU_PACKAGES, *WHEELS, *COMPILE]
     parts += [f"{core.name} {core.qemu_cpu} {core.cpuinfo()}" for core in CORES.values()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
@@ -158,33 +160,41 @@ def _check_tools() -> None:
 def _lay_out(new: Path, fetched: Path, tell: Progress) -> None:
     compile_plugin(new / "plugin.so")
     host_qemu = shutil.which("qemu-aarch64")
-    host = _run(["dpkg", "--print-architecture"], "dpkg does not run").strip()
-    tell("package lists", 0.05)
-    apt = _apt(fetched, ["arm64"] if host_qemu else ["arm64", host])
-    tell("arm64 Python", 0.3)
-    _unpack(_download(apt, fetched / "python", PYTHON_PACKAGES, "arm64"), new / "sysroot")
     record: dict[str, Any] = {
         "fingerprint": fingerprint(),
         "runtime": RUNTIME,
         "qemu": host_qemu,
-        "qemu_libraries": None,
+        "qemu_libraries": [],
     }
-    if not host_qemu:
-        tell("emulator", 0.4)
-        _unpack(_download(apt, fetched / "qemu", QEMU_PACKAGES, host), new / "qemu")
-        record["qemu"] = "qemu/usr/bin/qemu-aarch64"
-        record["qemu_libraries"] = [
-            str(path.relative_to(new))
-            for path in sorted((new / "qemu").glob("**/*-linux-gnu"))
-            if path.is_dir()
-        ]
-    tell("LiteRT for arm64", 0.5)
-    _wheels(fetched / "wheels", new / "site")
+    tell("package lists", 0.05)
+    with ThreadPoolExecutor(max_workers=1) as beside:  # pip waits for the network while apt reads its lists
+        wheels = beside.submit(_wheels, fetched / "wheels", new / "site")
+        host = _run(["dpkg", "--print-architecture"], "dpkg does not run").strip()
+        apt = _apt(fetched, ["arm64"] if host_qemu else ["arm64", host])
+        tell("arm64 Python", 0.3)
+        _unpack(_download(apt, fetched / "python", PYTHON_PACKAGES, "arm64"), new / "sysroot")
+        if not host_qemu:
+            tell("emulator", 0.4)
+            _unpack(_download(apt, fetched / "qemu", QEMU_PACKAGES, host), fetched / "qemu-user")
+            record |= _keep_emulator(fetched / "qemu-user", new / "qemu")
+        tell("LiteRT for arm64", 0.6)
+        wheels.result()
     for core in CORES.values():
         _core_root(new, core.name, core.cpuinfo())
     tell("self-check", 0.7)
     _self_check(new, record)
     (new / RECORD_FILE).write_text(json.dumps(record, indent=1) + "\n")
+
+
+def _keep_emulator(unpacked: Path, into: Path) -> dict[str, Any]:
+    """Of Debian's packages, the one emulator and the libraries; what the record says of them."""
+    into.mkdir()
+    shutil.move(unpacked / "usr/bin/qemu-aarch64", into)
+    folders = [path for path in sorted(unpacked.glob("**/*-linux-gnu")) if path.is_dir()]
+    for number, folder in enumerate(folders):
+        shutil.move(folder, into / f"lib{number}")
+    libraries = [f"{into.name}/lib{number}" for number in range(len(folders))]
+    return {"qemu": f"{into.name}/qemu-aarch64", "qemu_libraries": libraries}
 
 
 def _apt(fetched: Path, architectures: Sequence[str]) -> list[str]:
@@ -199,6 +209,7 @@ def _apt(fetched: Path, architectures: Sequence[str]) -> list[str]:
         "Dir::Cache": str(state / "cache"),
         "Dir::State::status": "/dev/null",
         "Acquire::Languages": "none",
+        "Acquire::PDiffs": "false",
     }
     apt = ["apt-get", "-qq"]
     for name, value in options.items():
