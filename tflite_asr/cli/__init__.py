@@ -11,10 +11,13 @@ from typing import Any
 import click
 
 from tflite_asr.cli.audit import audit
+from tflite_asr.cli.bench import bench
 from tflite_asr.cli.evaluate import evaluate
 from tflite_asr.cli.export import export
+from tflite_asr.cli.prepare_core import prepare_core
 from tflite_asr.cli.shipped import demo, models
 from tflite_asr.cli.slim import slim
+from tflite_asr.cli.terminal import complain
 from tflite_asr.cli.train import train
 from tflite_asr.cli.transcribe import transcribe
 from tflite_asr.errors import TfliteAsrError
@@ -27,7 +30,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except TfliteAsrError as error:
-            click.echo(f"error: {error}", err=True)
+            complain(error)
             sys.exit(error.exit_code)
         except BrokenPipeError:
             sys.stderr.close()
@@ -49,5 +52,5 @@ def main() -> None:
 
 
 # A new verb is a file here, its import above and its name in this list.
-for command in (demo, models, export, evaluate, audit, transcribe, train, slim):
+for command in (demo, models, export, evaluate, audit, bench, transcribe, train, slim, prepare_core):
     main.add_command(command)
