@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -188,6 +189,16 @@ def test_somebody_s_own_model_becomes_an_integer_only_feature_only_bundle(
     assert bundle.tokens is None
     with pytest.raises(TfliteAsrError, match="a feature-only bundle, without the front end"):
         Transcriber(bundle, "litert", "xnnpack", 1)
+
+
+def test_a_lowered_model_that_was_saved_opens_again(checkpoint: Path, tmp_path: Path) -> None:
+    from tflite_asr.lowering import lower
+    from tflite_asr.models import load_model
+
+    lower(load_model(checkpoint)).save(tmp_path / "lowered.keras")
+    shutil.copy(checkpoint.with_suffix(".toml"), tmp_path / "lowered.toml")
+    bundle = pipeline.export(tmp_path / "lowered.keras", tmp_path / "bundle", scheme="float32")
+    assert "SOFTMAX" not in audit(bundle.model_path, load=False).ops
 
 
 EXPORT = """

@@ -235,6 +235,7 @@ def prepare(
     budget_macs: float | None,
 ) -> Prepared:
     """What `prepared` yields, made in `folder`; wants TensorFlow, so run it in a child."""
+    import tflite_asr.lowering  # noqa: F401  its layers are then known, and a lowered model opens too
     from tflite_asr.frontend.graph import frontend_flatbuffers
     from tflite_asr.models import load_model
     from tflite_asr.quantize.windows import merge

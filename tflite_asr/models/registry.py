@@ -55,6 +55,8 @@ def build(architecture: str, config: Any) -> keras.Model:
 def load_model(path: str | Path) -> keras.Model:
     """Open a `.keras` file with safe mode on: nothing in it is executed.
 
+    The layers of a lowered model are known once `tflite_asr.lowering` is imported, as `export` does.
+
     Raises:
         TfliteAsrError: a file that is missing, damaged, holds a Lambda or an unknown class, or is no Functional model.
     """

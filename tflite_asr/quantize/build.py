@@ -125,6 +125,7 @@ def _plain(one: np.ndarray | Mapping[str, np.ndarray]) -> np.ndarray | dict[str,
 def _build(keras_path: str, order: _Order) -> list[FlatbufferResult]:
     """In the child: each form of the model (as written, lowered) is converted once, then quantised for each
     scheme that wants it."""
+    import tflite_asr.lowering  # noqa: F401  its layers are then known, and a lowered model opens too
     from tflite_asr.models import load_model
 
     report_progress("open the model", 0.0)
