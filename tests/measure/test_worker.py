@@ -42,7 +42,7 @@ def test_the_object_lives_in_a_process_of_its_own_from_call_to_call():
 
 
 def test_its_errors_come_back_as_they_were():
-    with pytest.raises(TfliteAsrError, match="^-1: below zero; give more$"):
+    with pytest.raises(TfliteAsrError, match=r"^-1: below zero; give more$"):
         Worker("b", Bench, -1)
     with Worker("b", Bench, 0) as worker:
         with pytest.raises(Finding, match="something is broken"):

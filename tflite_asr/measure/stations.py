@@ -9,7 +9,7 @@ import numpy as np
 from tflite_asr.bundle import Bundle
 from tflite_asr.measure.arm.count import seeded_inputs
 from tflite_asr.measure.footprint import forget_peak, peak_bytes, resident_bytes
-from tflite_asr.runtime import Interpreter, Transcriber, open_interpreter
+from tflite_asr.runtime import RUNTIMES, Interpreter, Transcriber, open_interpreter
 from tflite_asr.runtime.interpreter import import_runtime
 
 _NOISE = 0.1  # of full scale
@@ -19,7 +19,10 @@ class ColdStart:
     """An acoustic model in a process that has opened nothing yet; the front end stays closed."""
 
     def __init__(self, bundle: str, runtime: str, delegate: str, threads: int):
-        import_runtime(runtime)
+        if (
+            runtime in RUNTIMES
+        ):  # its own memory is no bundle's; an unknown one is refused when a model is opened
+            import_runtime(runtime)
         self._path = Bundle.load(bundle).model_path
         self._settings = (runtime, delegate, threads)
 
