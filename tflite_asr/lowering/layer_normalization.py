@@ -11,6 +11,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from tflite_asr.lowering.reciprocal_root import reciprocal_root
 from tflite_asr.lowering.replacement import Replacement, same_weights
 
 
@@ -22,7 +23,7 @@ class WrittenOutLayerNormalization(keras.layers.LayerNormalization):
         axes = [axis % len(inputs.shape) for axis in self.axis]
         centred = inputs - ops.mean(inputs, axis=axes, keepdims=True)
         variance = ops.mean(centred * centred, axis=axes, keepdims=True)
-        outputs = centred * ops.rsqrt(variance + self.epsilon)
+        outputs = centred * reciprocal_root(variance + self.epsilon)
         shape = [size if axis in axes else 1 for axis, size in enumerate(inputs.shape)]
         if self.gamma is not None:
             outputs = outputs * ops.reshape(self.gamma, shape)

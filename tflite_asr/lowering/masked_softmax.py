@@ -9,7 +9,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from tflite_asr.lowering.attention_weights import visible_keys
+from tflite_asr.lowering.attention_weights import softmax_parts, visible_keys
 from tflite_asr.lowering.replacement import Replacement
 from tflite_asr.lowering.truth import as_numbers, is_set
 
@@ -23,8 +23,7 @@ class MaskedSoftmax(keras.layers.Softmax):
             return ops.softmax(inputs, axis=-1)
         mask = as_numbers(is_set(mask), inputs.dtype)
         scores = (inputs - ops.min(inputs, axis=-1, keepdims=True)) * mask
-        exponentials = ops.exp(scores - ops.max(scores, axis=-1, keepdims=True)) * visible_keys(mask)
-        half = ops.rsqrt(ops.sum(exponentials, axis=-1, keepdims=True))
+        exponentials, half = softmax_parts(scores, visible_keys(mask))
         return exponentials * half * half
 
 

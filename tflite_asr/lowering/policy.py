@@ -52,8 +52,10 @@ _ROWS = (
     OpPolicy("LOGISTIC", why="silu, gated linear unit; output scale 1/256"),
     OpPolicy("TANH"),
     OpPolicy("GELU"),
-    OpPolicy("RSQRT", why="layer norm, 1/sum of attention"),
-    OpPolicy("EXP", made_by="finish", why="attention"),
+    OpPolicy("ELU", made_by="finish", why="the exponentials of attention"),
+    OpPolicy("EXP", made_by="finish", why="reciprocal roots"),
+    OpPolicy("LOG", made_by="finish", why="reciprocal roots; not in tflite-runtime 2.14"),
+    OpPolicy("RSQRT", fast=False, why="78 ns a value where LOG and EXP take .6"),
     OpPolicy("ABS", made_by="finish"),
     OpPolicy("LEAKY_RELU", made_by="finish"),
     OpPolicy("MINIMUM", made_by="finish"),
@@ -65,7 +67,7 @@ _ROWS = (
     OpPolicy("HARD_SWISH", fast=False),
     # Along an axis
     OpPolicy("MEAN"),
-    OpPolicy("SUM"),
+    OpPolicy("SUM", why="wrong in the reference kernels; the rules take MEAN times the count"),
     OpPolicy("REDUCE_MIN"),
     OpPolicy("REDUCE_MAX", made_by="finish", why="attention"),
     OpPolicy(

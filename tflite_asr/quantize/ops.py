@@ -44,7 +44,7 @@ FIXED_OUTPUT: dict[str, tuple[float, float]] = {
 # in int8. Not NEG: its int8 kernel negates the stored integers, whatever the zero point, and turns -128
 # into -128.
 FOLDABLE = frozenset(
-    {"ABS", "EXP", "EXPAND_DIMS", "LEAKY_RELU", "MINIMUM", "REDUCE_MAX", "RELU6", "SPLIT_V", "SQUEEZE"}
+    {"ABS", "ELU", "EXP", "EXPAND_DIMS", "LEAKY_RELU", "LOG", "MINIMUM", "REDUCE_MAX", "RELU6", "SPLIT_V", "SQUEEZE"}
 )
 
 # The op version that TensorFlow 2.21 writes where an activation is int8; ops that are not listed keep
@@ -68,6 +68,7 @@ INT8_VERSIONS: dict[str, int] = {
     "GELU": 2,
     "GREATER": 2,
     "LESS": 2,
+    "LOG": 2,
     "LOGISTIC": 2,
     "LOG_SOFTMAX": 2,
     "MAXIMUM": 2,
