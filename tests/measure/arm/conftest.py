@@ -9,7 +9,7 @@ import pytest
 
 from tflite_asr.errors import TfliteAsrError
 from tflite_asr.measure.arm.emulator import Emulator
-from tflite_asr.measure.arm.prepare import compile_plugin, cores_folder, read_record
+from tflite_asr.measure.arm.layout import compile_plugin, cores_folder, read_record
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import pytest
 from tests.measure.arm.words import DOT, ENTRY, MEMORY, OTHER, VECTOR, loop, mark, write_elf
 from tflite_asr.errors import TfliteAsrError
 from tflite_asr.measure.arm.emulator import Emulator
-from tflite_asr.measure.arm.prepare import compile_plugin
+from tflite_asr.measure.arm.layout import compile_plugin
 
 SDOT, ADD, LDR = DOT["sdot v0.4s, v1.16b, v2.16b"], VECTOR["add v0.4s, v1.4s, v2.4s"], MEMORY["ldr x0, [sp]"]
 

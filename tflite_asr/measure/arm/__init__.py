@@ -8,7 +8,7 @@ from tflite_asr.measure.arm.count import (
     compare_outputs,
     count_instructions,
 )
-from tflite_asr.measure.arm.prepare import cores_folder, prepare
+from tflite_asr.measure.arm.layout import cores_folder, prepare
 
 __all__ = [
     "CORES",

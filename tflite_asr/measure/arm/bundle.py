@@ -20,7 +20,7 @@ from tflite_asr.measure.arm.count import (
     share_table,
 )
 from tflite_asr.measure.arm.emulator import CLASSES, Emulator, Job
-from tflite_asr.measure.arm.prepare import Progress
+from tflite_asr.measure.arm.layout import Progress
 from tflite_asr.measure.arm.speech import shipped_speech
 from tflite_asr.runtime.interpreter import open_interpreter
 from tflite_asr.runtime.transcriber import frontend_inputs

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from tflite_asr.measure.arm.emulator import CLASSES, Blocks, Emulator, Job, JobResult, Mapped
+from tflite_asr.measure.arm.layout import Progress
 from tflite_asr.measure.arm.op_types import count_by_op_type
-from tflite_asr.measure.arm.prepare import Progress
 from tflite_asr.measure.arm.symbols import count_by_function
 from tflite_asr.runtime.interpreter import Signature, open_interpreter
 

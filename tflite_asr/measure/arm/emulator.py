@@ -16,7 +16,7 @@ import numpy as np
 
 from tflite_asr.errors import TfliteAsrError
 from tflite_asr.measure.arm.cores import find_core
-from tflite_asr.measure.arm.prepare import GUEST_SOURCE, cores_folder, read_record
+from tflite_asr.measure.arm.layout import GUEST_SOURCE, cores_folder, read_record
 
 CLASSES = ("total", "dot", "vector", "memory")
 
