@@ -204,6 +204,7 @@ def test_a_lowered_model_that_was_saved_opens_again(checkpoint: Path, tmp_path: 
 EXPORT = """
 import os, signal, sys
 from tflite_asr import pipeline
+from tflite_asr.pipeline import bundling
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -213,7 +214,7 @@ def tell(stage, fraction):
         die()
 
 if sys.argv[3] == "samples":
-    pipeline.sample_files = die
+    bundling.sample_files = die
 pipeline.export(sys.argv[1], sys.argv[2], scheme="float32", progress=tell)
 """
 

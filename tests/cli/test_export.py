@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command_line import fault, run
-from tflite_asr import pipeline
 from tflite_asr.bundle import Bundle
+from tflite_asr.pipeline import preparation
 
 
 def test_export_and_slim_from_the_command_line(checkpoint: Path, repository: Path, tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_an_export_option_that_cannot_be(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, value: str, message: str
 ) -> None:
     """Said at once: no process with TensorFlow is started first."""
-    monkeypatch.setattr(pipeline, "run_in_child", lambda *_, **__: pytest.fail("TensorFlow was started"))
+    monkeypatch.setattr(preparation, "run_in_child", lambda *_, **__: pytest.fail("TensorFlow was started"))
     (tmp_path / "broken.jsonl").write_text("{\n")
     value = str(tmp_path / "broken.jsonl") if value == "BROKEN" else value
     assert message in fault("export", checkpoint, "--out", tmp_path / "b", option, value)
@@ -119,7 +119,7 @@ def test_an_export_option_that_cannot_be(
 def test_real_speech_needs_a_front_end(
     checkpoint: Path, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "run_in_child", lambda *_, **__: pytest.fail("TensorFlow was started"))
+    monkeypatch.setattr(preparation, "run_in_child", lambda *_, **__: pytest.fail("TensorFlow was started"))
     shutil.copy(checkpoint, tmp_path / "bare.keras")
     assert "real speech needs the model's front end; give --frontend" in fault(
         "export", tmp_path / "bare.keras", "--out", tmp_path / "new" / "b", "--calibration", manifest

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command_line import fault, run
-from tflite_asr import pipeline
 from tflite_asr.facts import ModelFacts
+from tflite_asr.pipeline import preparation
 
 
 def test_an_unknown_module_path_lists_the_valid_ones(checkpoint: Path, tmp_path: Path) -> None:
@@ -37,5 +37,5 @@ def test_neither_file_of_a_checkpoint_that_exists_is_replaced_unasked(
 def test_a_specification_that_names_nothing_is_refused_before_tensorflow_starts(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "run_in_child", lambda *_, **__: pytest.fail("TensorFlow was started"))
+    monkeypatch.setattr(preparation, "run_in_child", lambda *_, **__: pytest.fail("TensorFlow was started"))
     assert "drop: names no module" in fault("slim", checkpoint, "--drop", " ,", "--out", tmp_path / "s.keras")

@@ -1,0 +1,87 @@
+"""A prepared model converted under each scheme, and each flatbuffer put into a bundle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from tflite_asr.audit import AuditReport, audit
+from tflite_asr.bundle import Bundle, BundleInfo, write_bundle
+from tflite_asr.facts import ModelFacts
+from tflite_asr.pipeline.model_files import demo_clips
+from tflite_asr.pipeline.preparation import Prepared, Progress
+from tflite_asr.quantize.build import FlatbufferResult, build_flatbuffers
+from tflite_asr.quantize.schemes import Scheme
+from tflite_asr.report.card import model_card
+
+
+def convert(
+    ready: Prepared, schemes: Sequence[Scheme], progress: Progress | None = None
+) -> list[FlatbufferResult]:
+    """One flatbuffer a scheme, from the same model and inputs."""
+    return build_flatbuffers(
+        ready.keras_path,
+        ready.facts.windows if ready.facts else ModelFacts("").windows,
+        schemes,
+        ready.inputs.features if ready.inputs is not None else None,
+        subsampling=ready.facts.subsampling if ready.facts else 1,
+        progress=progress,
+    )
+
+
+def bundle_up(ready: Prepared, result: FlatbufferResult, out: str | Path, overwrite: bool = False) -> Bundle:
+    """Write the bundle of one flatbuffer, with sample transcripts and the audit in its card."""
+    facts = ready.facts
+    calibration = None
+    if result.ranges is not None:
+        calibration = {
+            **(ready.inputs.provenance() if ready.inputs else {}),
+            "ranges_sha256": result.ranges.sha256,
+        }
+    info = BundleInfo(
+        name=facts.name if facts else ready.keras_path.stem,
+        scheme=result.scheme,
+        lowered=result.lowered,
+        drop=ready.drop,
+        frontend=facts.frontend if facts else None,
+        subsampling=facts.subsampling if facts else 1,
+        signatures=result.signatures,
+        calibration=calibration,
+        made_with={"tflite_asr": metadata.version("tflite-asr"), **result.made_with},
+    )
+    report = audit(result.data, load=False)
+    return write_bundle(
+        out,
+        info,
+        model=result.data,
+        frontend=ready.frontend,
+        tokens=facts.tokens if facts else None,
+        samples=sample_files,
+        card=lambda staged: _card(staged, report, ready.slimming),
+        overwrite=overwrite,
+    )
+
+
+def _card(staged: Bundle, report: AuditReport, slimming: dict[str, Any] | None) -> str:
+    return model_card(staged.info, report, slimming)
+
+
+def sample_files(staged: Bundle) -> dict[str, bytes]:
+    """Two clips of the package with the transcripts that this bundle gives them on LiteRT with XNNPACK, one thread."""
+    if staged.missing_for_speech():
+        return {}
+    from tflite_asr.runtime.transcriber import Transcriber
+
+    transcriber = Transcriber(staged, "litert", "xnnpack", 1)
+    files: dict[str, bytes] = {}
+    lines = []
+    for path in demo_clips()[:2]:
+        transcript = transcriber.transcribe(path)
+        files[path.name] = path.read_bytes()
+        lines.append({"audio_filepath": path.name, "pred_text": transcript.text})
+    kernels = {"runtime": "litert", "delegate": "xnnpack", "threads": 1}
+    files["expected.json"] = (json.dumps({**kernels, "transcripts": lines}, indent=1) + "\n").encode()
+    return files

@@ -1,0 +1,119 @@
+"""The verbs: a checkpoint to a bundle, a checkpoint to a smaller one."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tflite_asr.bundle import Bundle, check_output
+from tflite_asr.errors import TfliteAsrError
+from tflite_asr.facts import ModelFacts
+from tflite_asr.frontend import FrontEnd
+from tflite_asr.pipeline.bundling import bundle_up, convert
+from tflite_asr.pipeline.model_files import facts_of, model_path
+from tflite_asr.pipeline.preparation import Progress, check_budget, check_calibration, prepared, span
+from tflite_asr.quantize.schemes import scheme as scheme_named
+from tflite_asr.tokens import Tokens
+
+
+def export(
+    model: str | Path,
+    out: str | Path,
+    *,
+    drop: str | Sequence[str] = (),
+    scheme: str = "int8",
+    calibration: str | Path = "synthetic",
+    seed: int = 0,
+    budget_macs: float | None = None,
+    frontend: FrontEnd | None = None,
+    tokens: Tokens | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Bundle:
+    """Export one checkpoint to one bundle.
+
+    Args:
+        model: a `.keras` file with its `.toml`, or the name of a shipped checkpoint.
+        out: the bundle's folder.
+        drop: modules to leave out (`tflite_asr.slim`).
+        scheme: "float32", "dynamic_wi8_afp32", "static_wi8_ai8" (short: "int8").
+        calibration: "synthetic", "noise", "synthetic:published", or a manifest of real speech.
+        seed: of the synthetic inputs.
+        budget_macs: multiply-adds that synthesis may spend; None for its default.
+        frontend, tokens: for a model without a `.toml`; without either the bundle is feature-only.
+        overwrite: replace a bundle that is there.
+        progress: called with (stage, fraction done).
+
+    Raises:
+        TfliteAsrError: wrong input, or a step that failed; nothing half-written is left.
+    """
+    chosen = scheme_named(scheme)
+    path = model_path(model)
+    facts = facts_of(path, frontend, tokens)
+    check_budget(seed, budget_macs)
+    if chosen.needs_ranges:
+        check_calibration(str(calibration), facts)
+    check_output(out, overwrite)
+    with prepared(
+        path,
+        facts,
+        drop=_specs(drop),
+        calibration=str(calibration) if chosen.needs_ranges else None,
+        seed=seed,
+        budget_macs=budget_macs,
+        progress=span(progress, 0.0, 0.4),
+    ) as ready:
+        (result,) = convert(ready, [chosen], span(progress, 0.4, 0.95))
+        return bundle_up(ready, result, out, overwrite)
+
+
+def slim_checkpoint(
+    model: str | Path, out: str | Path, drop: str | Sequence[str], *, overwrite: bool = False
+) -> dict[str, Any]:
+    """Write a smaller checkpoint, `NAME.keras` with its `NAME.toml`; surviving weights are carried over exactly.
+
+    Args:
+        model: a `.keras` file with its `.toml`, or the name of a shipped checkpoint.
+        out: the `.keras` file to write.
+        drop: modules to leave out (`tflite_asr.slim`).
+        overwrite: replace files that are there.
+
+    Returns:
+        Parameters and multiply-adds before and after (`tflite_asr.slim.SlimReport.to_dict`).
+
+    Raises:
+        TfliteAsrError: an unknown module path, or an output that exists or cannot be written.
+    """
+    path, out = model_path(model), Path(out)
+    if out.suffix != ".keras":
+        raise TfliteAsrError(f"{out}: is no .keras name; write to NAME.keras")
+    for file in (out, ModelFacts.path_for(out)):
+        if (file.exists() or file.is_symlink()) and not overwrite:
+            raise TfliteAsrError(f"{file}: exists; choose another name or allow overwriting it (--overwrite)")
+    specs = _specs(drop)
+    if not specs:
+        raise TfliteAsrError("drop: names no module; give --drop encoder.block3, say")
+    facts = facts_of(path)
+    with prepared(path, facts, drop=specs, calibration=None) as ready:
+        assert ready.slimming is not None  # something was dropped
+        assert ready.facts is not None  # slimming refuses a model without facts
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as beside:
+                staged = Path(shutil.copyfile(ready.keras_path, Path(beside) / out.name))
+                replace(ready.facts, name=out.stem).write(staged).replace(ModelFacts.path_for(out))
+                staged.replace(out)
+        except OSError as error:
+            raise TfliteAsrError(
+                f"{out}: cannot be written ({error.strerror}); choose another folder"
+            ) from error
+        return ready.slimming
+
+
+def _specs(drop: str | Sequence[str]) -> tuple[str, ...]:
+    """Those that name something."""
+    return tuple(one for one in ((drop,) if isinstance(drop, str) else drop) if one.strip(" ,"))

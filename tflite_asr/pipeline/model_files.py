@@ -1,0 +1,58 @@
+"""Which file a model's name means, what is known of it, and the clips that the package ships."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+
+from tflite_asr.errors import TfliteAsrError
+from tflite_asr.facts import ModelFacts
+from tflite_asr.frontend import FrontEnd
+from tflite_asr.tokens import Tokens
+
+
+def shipped_models() -> dict[str, Path]:
+    """Checkpoints that the package ships, by name."""
+    folder = Path(str(resources.files("tflite_asr") / "pretrained"))
+    return {path.stem: path for path in sorted(folder.glob("*.keras"))}
+
+
+def model_path(model: str | Path) -> Path:
+    """The `.keras` file of a path or of a shipped checkpoint's name.
+
+    Raises:
+        TfliteAsrError: neither.
+    """
+    shipped = shipped_models()
+    if str(model) in shipped:
+        return shipped[str(model)]
+    path = Path(model)
+    if path.suffix == ".keras" and path.is_file():
+        return path
+    known = ", ".join(shipped) or "none"
+    if not path.exists():
+        raise TfliteAsrError(f"{model}: no such model; give a .keras file or a shipped checkpoint ({known})")
+    raise TfliteAsrError(f"{model}: is no .keras file; save the model with model.save('NAME.keras')")
+
+
+def facts_of(path: Path, frontend: FrontEnd | None = None, tokens: Tokens | None = None) -> ModelFacts | None:
+    """The facts beside a model, `frontend` and `tokens` in the place of theirs; None where there are none at all.
+
+    Raises:
+        TfliteAsrError: broken facts.
+    """
+    facts = ModelFacts.read(path)
+    if facts is not None:
+        return replace(facts, frontend=frontend or facts.frontend, tokens=tokens or facts.tokens)
+    return ModelFacts(path.stem, frontend=frontend, tokens=tokens) if frontend or tokens else None
+
+
+def demo_manifest() -> Path:
+    """The manifest of the clips that the package ships."""
+    return Path(str(resources.files("tflite_asr") / "pretrained" / "demo" / "demo.jsonl"))
+
+
+def demo_clips() -> list[Path]:
+    """The package's clips."""
+    return sorted(demo_manifest().parent.glob("*.ogg"))

@@ -1,0 +1,165 @@
+"""A model made ready to be converted: slimmed, with its calibration inputs and its front end."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tflite_asr.errors import TfliteAsrError
+from tflite_asr.facts import ModelFacts
+from tflite_asr.manifest import read_manifest
+from tflite_asr.quantize.child import report_progress, run_in_child
+
+Progress = Callable[[str, float], None]
+CALIBRATIONS = ("synthetic", "noise", "synthetic:published")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model ready to be converted.
+
+    Attributes:
+        keras_path: the (slimmed) model.
+        facts: its facts; None for somebody's own model without any.
+        drop: the specifications that were dropped.
+        slimming: parameters and multiply-adds before and after; None where nothing was dropped.
+        inputs: for calibration; None where no scheme asked for them.
+        frontend: `frontend.tflite`; None where the model's front end is unknown.
+    """
+
+    keras_path: Path
+    facts: ModelFacts | None
+    drop: tuple[str, ...]
+    slimming: dict[str, Any] | None
+    inputs: Any
+    frontend: bytes | None
+
+
+def span(progress: Progress | None, start: float, end: float) -> Progress | None:
+    """The same progress, as a part of a longer one."""
+    if progress is None:
+        return None
+    return lambda stage, fraction: progress(stage, start + (end - start) * fraction)
+
+
+@contextmanager
+def prepared(
+    path: Path,
+    facts: ModelFacts | None,
+    *,
+    drop: tuple[str, ...] = (),
+    calibration: str | None = "synthetic",
+    seed: int = 0,
+    budget_macs: float | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Prepared]:
+    """Slim a model, make its calibration inputs and its front end; all of it goes with the context.
+
+    calibration: as `export` takes it; None where no scheme needs ranges.
+    """
+    with workspace() as folder:
+        settings = (facts, folder, drop, calibration, seed, budget_macs)
+        yield run_in_child(prepare, path, *settings, stage="open the model", progress=progress)
+
+
+@contextmanager
+def workspace() -> Iterator[Path]:
+    """A temporary folder for models on their way."""
+    folder = Path(tempfile.mkdtemp(prefix="tflite_asr-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def prepare(
+    path: Path,
+    facts: ModelFacts | None,
+    folder: Path,
+    drop: tuple[str, ...],
+    calibration: str | None,
+    seed: int,
+    budget_macs: float | None,
+) -> Prepared:
+    """What `prepared` yields, made in `folder`; wants TensorFlow, so run it in a child."""
+    import tflite_asr.lowering  # noqa: F401  its layers are then known, and a lowered model opens too
+    from tflite_asr.frontend.graph import frontend_flatbuffers
+    from tflite_asr.models import load_model
+    from tflite_asr.quantize.windows import merge
+
+    report_progress("open the model", 0.0)
+    model = load_model(path)
+    keras_path, slimming = path, None
+    if drop:
+        from tflite_asr.slim import slim
+
+        report_progress("slim", 0.1)
+        model, facts, saved = slim(model, facts, drop)
+        keras_path, slimming = folder / "model.keras", saved.to_dict()
+        model.save(keras_path)
+    inputs = None
+    if calibration is not None:
+        stage = f"calibration inputs: {calibration}"
+        inputs = calibration_inputs(
+            model, facts, calibration, seed, budget_macs, lambda f: report_progress(stage, 0.2 + 0.6 * f)
+        )
+    report_progress("front end", 0.8)
+    sound = merge(frontend_flatbuffers(facts.frontend, facts.windows)) if facts and facts.frontend else None
+    return Prepared(keras_path, facts, drop, slimming, inputs, sound)
+
+
+def check_budget(seed: int, budget_macs: float | None) -> None:
+    """Say what is wrong with the numbers of a synthesis before TensorFlow is started.
+
+    Raises:
+        TfliteAsrError: a seed below 0; a budget below 0, infinite or no number.
+    """
+    if seed < 0:
+        raise TfliteAsrError(f"seed {seed}: give 0 or more")
+    if budget_macs is not None and not 0 <= budget_macs < math.inf:
+        raise TfliteAsrError(f"budget of {budget_macs:g} multiply-adds: give 0 or more, 3e11 say")
+
+
+def check_calibration(calibration: str, facts: ModelFacts | None) -> None:
+    """Say what is wrong with a choice of calibration before TensorFlow is started.
+
+    Raises:
+        TfliteAsrError: neither a method nor a manifest; a manifest with a broken line, or for a model whose front
+            end is unknown.
+    """
+    if calibration in CALIBRATIONS:
+        return
+    if not Path(calibration).is_file():
+        raise TfliteAsrError(
+            f"calibration {calibration!r}: give {', '.join(CALIBRATIONS)}, or a manifest of real speech that exists"
+        )
+    if facts is None or facts.frontend is None:
+        raise TfliteAsrError(
+            f"calibration {calibration}: real speech needs the model's front end; give --frontend or write its .toml"
+        )
+    read_manifest(calibration)
+
+
+def calibration_inputs(
+    model: Any,
+    facts: ModelFacts | None,
+    calibration: str,
+    seed: int = 0,
+    budget_macs: float | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Any:
+    """`SyntheticInputs` by one of `CALIBRATIONS`, or real ones from a manifest; raises as `check_calibration`."""
+    from tflite_asr.synthesis.real import real_inputs
+    from tflite_asr.synthesis.synthesize import DEFAULT_BUDGET_MACS, synthesize
+
+    check_calibration(calibration, facts)
+    if facts is not None and calibration not in CALIBRATIONS:
+        return real_inputs(calibration, facts, seed=seed)
+    budget = DEFAULT_BUDGET_MACS if budget_macs is None else budget_macs
+    return synthesize(model, facts, calibration, seed, budget, progress)
