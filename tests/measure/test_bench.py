@@ -167,6 +167,7 @@ def test_an_emulated_core_counts_instructions_instead_of_time(float_bundle, int8
         assert one["against_host"]["against_host"]["different"] == 3
         assert one["profile"]["kernels"][0]["name"] == "xnn_qs8_gemm"
     assert result.header["runs"] is None
+    assert result.header["versions"]["core_qemu"] == "7.2"
 
 
 @pytest.mark.parametrize(

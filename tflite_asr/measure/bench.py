@@ -144,11 +144,13 @@ def bench(
     cases = _cases(loaded, windows, tuple(dict.fromkeys(threads)))
     tell = progress or (lambda stage, fraction: None)
     timed = core == HOST
-    costs = (
-        _time(cases, runs, runtime, delegate, profile, tell) if timed else _count(cases, core, profile, tell)
-    )
+    emulated: dict[str, str] = {}
+    if timed:
+        costs = _time(cases, runs, runtime, delegate, profile, tell)
+    else:
+        costs, emulated = _count(cases, core, profile, tell)
     header = {
-        "versions": _versions(runtime),
+        "versions": {**_versions(runtime), **emulated},
         "cpu": cpu_model(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "core": core,
@@ -269,7 +271,10 @@ def _profile(case: Case, runtime: str, delegate: str) -> tuple[dict[str, Any] | 
         return None, str(error)
 
 
-def _count(cases: Sequence[Case], core: str, profile: bool, tell: Progress) -> list[Cost]:
+def _count(
+    cases: Sequence[Case], core: str, profile: bool, tell: Progress
+) -> tuple[list[Cost], dict[str, str]]:
+    """The costs, and the versions of what ran on the core."""
     counted: list[CoreRun] = []
     for number, case in enumerate(cases):
 
@@ -298,7 +303,7 @@ def _count(cases: Sequence[Case], core: str, profile: bool, tell: Progress) -> l
                 against_host={key: plain[key] for key in ("against_host", "frontend_against_host")},
             )
         )
-    return costs
+    return costs, {f"core_{name}": version for name, version in counted[0].versions.items()}
 
 
 def _identity(case: Case) -> dict[str, Any]:
