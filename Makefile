@@ -10,7 +10,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -
 PYTEST := $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check clean
+.PHONY: help setup demo test test-slow check peers clean
 
 help:
 	@echo "make setup      the environment, in .venv (Python 3.11 or newer)"
@@ -18,6 +18,7 @@ help:
 	@echo "make test       fast tests"
 	@echo "make test-slow  tests that need real data, the built wheel or minutes"
 	@echo "make check      format, lint, types, imports between rooms"
+	@echo "make peers      the shipped checkpoint beside other converters and runtimes (installs ONNX Runtime too)"
 	@echo "make clean      remove what the others made, .venv excepted"
 
 setup: $(STAMP)
@@ -42,6 +43,13 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+peers: $(VENV)/set-up-peers
+	$(BIN)/python -m benchmarks.peers conformer-ctc -m tflite_asr/pretrained/demo/demo.jsonl --json build/peers/peers.json
+
+$(VENV)/set-up-peers: $(STAMP)
+	$(PIP_INSTALL) --no-build-isolation --editable '.[peers]'
+	@touch $@
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,1 @@
+"""One checkpoint through several converters and runtimes, measured beside each other (`benchmarks/peers.py`)."""
