@@ -51,9 +51,14 @@ def export(
     overwrite: bool,
     json_path: str | None,
 ) -> None:
-    """Export MODEL (a .keras file or a shipped name) to a bundle."""
+    """Export MODEL to a bundle: a .keras file, a float .tflite (quantised only), or a shipped name.
+
+    A static scheme whose result is not integer-only is a finding: the bundle is written, and the exit code is 1.
+    """
     from tflite_asr import pipeline
     from tflite_asr.audit import audit as run_audit
+    from tflite_asr.audit import require_integer_only
+    from tflite_asr.quantize.schemes import scheme as scheme_named
     from tflite_asr.report.table import key_value_table
     from tflite_asr.tokens import Tokens
 
@@ -88,6 +93,8 @@ def export(
     show(key_value_table(rows, "exported"), json_path)
     result = {"bundle": str(bundle.path), "integer_only": report.integer_only, **bundle.info.to_dict()}
     write_json(json_path, json.dumps(result, indent=1) + "\n")
+    if scheme_named(scheme).needs_ranges:
+        require_integer_only(report)
 
 
 def _read_frontend(path: str) -> Any:

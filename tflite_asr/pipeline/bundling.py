@@ -11,9 +11,9 @@ from typing import Any
 from tflite_asr.audit import AuditReport, audit
 from tflite_asr.bundle import Bundle, BundleInfo, write_bundle
 from tflite_asr.facts import ModelFacts
-from tflite_asr.pipeline.model_files import demo_clips
+from tflite_asr.pipeline.model_files import FLATBUFFER, demo_clips
 from tflite_asr.pipeline.preparation import Prepared, Progress
-from tflite_asr.quantize.build import FlatbufferResult, build_flatbuffers
+from tflite_asr.quantize.build import FlatbufferResult, build_flatbuffers, build_given
 from tflite_asr.quantize.schemes import Scheme
 from tflite_asr.report.card import model_card
 
@@ -22,11 +22,15 @@ def convert(
     ready: Prepared, schemes: Sequence[Scheme], progress: Progress | None = None
 ) -> list[FlatbufferResult]:
     """One flatbuffer a scheme, from the same model and inputs."""
+    inputs = ready.inputs.features if ready.inputs is not None else None
+    if ready.path.suffix == FLATBUFFER:
+        speech = ready.facts is not None and None not in (ready.facts.frontend, ready.facts.tokens)
+        return build_given(ready.path, schemes, inputs, speech=speech, progress=progress)
     return build_flatbuffers(
-        ready.keras_path,
+        ready.path,
         ready.facts.windows if ready.facts else ModelFacts("").windows,
         schemes,
-        ready.inputs.features if ready.inputs is not None else None,
+        inputs,
         subsampling=ready.facts.subsampling if ready.facts else 1,
         progress=progress,
     )
@@ -42,7 +46,7 @@ def bundle_up(ready: Prepared, result: FlatbufferResult, out: str | Path, overwr
             "ranges_sha256": result.ranges.sha256,
         }
     info = BundleInfo(
-        name=facts.name if facts else ready.keras_path.stem,
+        name=facts.name if facts else ready.path.stem,
         scheme=result.scheme,
         lowered=result.lowered,
         drop=ready.drop,

@@ -15,7 +15,14 @@ from tflite_asr.facts import ModelFacts
 from tflite_asr.frontend import FrontEnd
 from tflite_asr.pipeline.bundling import bundle_up, convert
 from tflite_asr.pipeline.model_files import facts_of, model_path
-from tflite_asr.pipeline.preparation import Progress, check_budget, check_calibration, prepared, span
+from tflite_asr.pipeline.preparation import (
+    Progress,
+    check_budget,
+    check_calibration,
+    check_drop,
+    prepared,
+    span,
+)
 from tflite_asr.quantize.schemes import scheme as scheme_named
 from tflite_asr.tokens import Tokens
 
@@ -37,7 +44,8 @@ def export(
     """Export one checkpoint to one bundle.
 
     Args:
-        model: a `.keras` file with its `.toml`, or the name of a shipped checkpoint.
+        model: a `.keras` file with its `.toml`, the name of a shipped checkpoint, or a float `.tflite`, which is
+            quantised and no more.
         out: the bundle's folder.
         drop: modules to leave out (`tflite_asr.slim`).
         scheme: "float32", "dynamic_wi8_afp32", "static_wi8_ai8" (short: "int8").
@@ -53,15 +61,17 @@ def export(
     """
     chosen = scheme_named(scheme)
     path = model_path(model)
+    specs = _specs(drop)
+    check_drop(path, specs)
     facts = facts_of(path, frontend, tokens)
     check_budget(seed, budget_macs)
     if chosen.needs_ranges:
-        check_calibration(str(calibration), facts)
+        check_calibration(str(calibration), facts, path)
     check_output(out, overwrite)
     with prepared(
         path,
         facts,
-        drop=_specs(drop),
+        drop=specs,
         calibration=str(calibration) if chosen.needs_ranges else None,
         seed=seed,
         budget_macs=budget_macs,
@@ -97,6 +107,7 @@ def slim_checkpoint(
     specs = _specs(drop)
     if not specs:
         raise TfliteAsrError("drop: names no module; give --drop encoder.block3, say")
+    check_drop(path, specs)
     facts = facts_of(path)
     with prepared(path, facts, drop=specs, calibration=None) as ready:
         assert ready.slimming is not None  # something was dropped
@@ -104,7 +115,7 @@ def slim_checkpoint(
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as beside:
-                staged = Path(shutil.copyfile(ready.keras_path, Path(beside) / out.name))
+                staged = Path(shutil.copyfile(ready.path, Path(beside) / out.name))
                 replace(ready.facts, name=out.stem).write(staged).replace(ModelFacts.path_for(out))
                 staged.replace(out)
         except OSError as error:

@@ -11,6 +11,8 @@ from tflite_asr.facts import ModelFacts
 from tflite_asr.frontend import FrontEnd
 from tflite_asr.tokens import Tokens
 
+FLATBUFFER = ".tflite"
+
 
 def shipped_models() -> dict[str, Path]:
     """Checkpoints that the package ships, by name."""
@@ -19,7 +21,7 @@ def shipped_models() -> dict[str, Path]:
 
 
 def model_path(model: str | Path) -> Path:
-    """The `.keras` file of a path or of a shipped checkpoint's name.
+    """The `.keras` or `.tflite` file of a path, or the `.keras` of a shipped checkpoint's name.
 
     Raises:
         TfliteAsrError: neither.
@@ -28,24 +30,51 @@ def model_path(model: str | Path) -> Path:
     if str(model) in shipped:
         return shipped[str(model)]
     path = Path(model)
-    if path.suffix == ".keras" and path.is_file():
+    if path.suffix in (".keras", FLATBUFFER) and path.is_file():
         return path
     known = ", ".join(shipped) or "none"
     if not path.exists():
         raise TfliteAsrError(f"{model}: no such model; give a .keras file or a shipped checkpoint ({known})")
-    raise TfliteAsrError(f"{model}: is no .keras file; save the model with model.save('NAME.keras')")
+    raise TfliteAsrError(
+        f"{model}: is no .keras file and no .tflite; save the model with model.save('NAME.keras')"
+    )
 
 
 def facts_of(path: Path, frontend: FrontEnd | None = None, tokens: Tokens | None = None) -> ModelFacts | None:
     """The facts beside a model, `frontend` and `tokens` in the place of theirs; None where there are none at all.
 
+    A `.tflite` says its windows and its subsampling itself.
+
     Raises:
-        TfliteAsrError: broken facts.
+        TfliteAsrError: broken facts; a `.tflite` that is not plain float, or that its front end or tokens do not fit.
     """
     facts = ModelFacts.read(path)
+    if path.suffix == FLATBUFFER:
+        facts = _with_shapes(facts or ModelFacts(path.stem), path, frontend, tokens)
     if facts is not None:
         return replace(facts, frontend=frontend or facts.frontend, tokens=tokens or facts.tokens)
     return ModelFacts(path.stem, frontend=frontend, tokens=tokens) if frontend or tokens else None
+
+
+def _with_shapes(
+    facts: ModelFacts, path: Path, frontend: FrontEnd | None, tokens: Tokens | None
+) -> ModelFacts:
+    from tflite_asr.quantize.given import look
+
+    entries = look(path.read_bytes(), str(path))
+    frontend, tokens = frontend or facts.frontend, tokens or facts.tokens
+    for entry in entries:
+        if frontend is not None and entry.tail != (frontend.mels,):
+            raise TfliteAsrError(
+                f"{path}: takes frames of {list(entry.tail)} values, its front end gives {frontend.mels} mels; mend it"
+            )
+        if tokens is not None and entry.pieces not in (None, len(tokens.pieces)):
+            raise TfliteAsrError(
+                f"{path}: gives {entry.pieces} values a frame, its tokens are {len(tokens.pieces)}; give its own"
+            )
+    hop = frontend.hop_seconds if frontend else 0.01
+    seconds = tuple(dict.fromkeys(entry.frames * hop for entry in entries))
+    return replace(facts, subsampling=entries[0].subsampling, windows_seconds=seconds)
 
 
 def demo_manifest() -> Path:

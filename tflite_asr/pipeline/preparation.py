@@ -14,6 +14,7 @@ from typing import Any
 from tflite_asr.errors import TfliteAsrError
 from tflite_asr.facts import ModelFacts
 from tflite_asr.manifest import read_manifest
+from tflite_asr.pipeline.model_files import FLATBUFFER
 from tflite_asr.quantize.child import report_progress, run_in_child
 
 Progress = Callable[[str, float], None]
@@ -25,7 +26,7 @@ class Prepared:
     """A model ready to be converted.
 
     Attributes:
-        keras_path: the (slimmed) model.
+        path: the (slimmed) `.keras`, or the `.tflite` that was given.
         facts: its facts; None for somebody's own model without any.
         drop: the specifications that were dropped.
         slimming: parameters and multiply-adds before and after; None where nothing was dropped.
@@ -33,7 +34,7 @@ class Prepared:
         frontend: `frontend.tflite`; None where the model's front end is unknown.
     """
 
-    keras_path: Path
+    path: Path
     facts: ModelFacts | None
     drop: tuple[str, ...]
     slimming: dict[str, Any] | None
@@ -88,30 +89,51 @@ def prepare(
     budget_macs: float | None,
 ) -> Prepared:
     """What `prepared` yields, made in `folder`; wants TensorFlow, so run it in a child."""
-    import tflite_asr.lowering  # noqa: F401  its layers are then known, and a lowered model opens too
     from tflite_asr.frontend.graph import frontend_flatbuffers
-    from tflite_asr.models import load_model
     from tflite_asr.quantize.windows import merge
 
     report_progress("open the model", 0.0)
-    model = load_model(path)
-    keras_path, slimming = path, None
+    slimming, inputs = None, None
+    if path.suffix == FLATBUFFER:
+        if calibration is not None:
+            report_progress(f"calibration inputs: {calibration}", 0.2)
+            inputs = flatbuffer_inputs(path, facts, calibration, seed)
+    else:
+        path, facts, slimming, inputs = _prepare_keras(
+            path, facts, folder, drop, calibration, seed, budget_macs
+        )
+    report_progress("front end", 0.8)
+    sound = merge(frontend_flatbuffers(facts.frontend, facts.windows)) if facts and facts.frontend else None
+    return Prepared(path, facts, drop, slimming, inputs, sound)
+
+
+def _prepare_keras(
+    path: Path,
+    facts: ModelFacts | None,
+    folder: Path,
+    drop: tuple[str, ...],
+    calibration: str | None,
+    seed: int,
+    budget_macs: float | None,
+) -> tuple[Path, ModelFacts | None, dict[str, Any] | None, Any]:
+    import tflite_asr.lowering  # noqa: F401  its layers are then known, and a lowered model opens too
+    from tflite_asr.models import load_model
+
+    model, slimming = load_model(path), None
     if drop:
         from tflite_asr.slim import slim
 
         report_progress("slim", 0.1)
         model, facts, saved = slim(model, facts, drop)
-        keras_path, slimming = folder / "model.keras", saved.to_dict()
-        model.save(keras_path)
+        path, slimming = folder / "model.keras", saved.to_dict()
+        model.save(path)
     inputs = None
     if calibration is not None:
         stage = f"calibration inputs: {calibration}"
         inputs = calibration_inputs(
             model, facts, calibration, seed, budget_macs, lambda f: report_progress(stage, 0.2 + 0.6 * f)
         )
-    report_progress("front end", 0.8)
-    sound = merge(frontend_flatbuffers(facts.frontend, facts.windows)) if facts and facts.frontend else None
-    return Prepared(keras_path, facts, drop, slimming, inputs, sound)
+    return path, facts, slimming, inputs
 
 
 def check_budget(seed: int, budget_macs: float | None) -> None:
@@ -126,13 +148,29 @@ def check_budget(seed: int, budget_macs: float | None) -> None:
         raise TfliteAsrError(f"budget of {budget_macs:g} multiply-adds: give 0 or more, 3e11 say")
 
 
-def check_calibration(calibration: str, facts: ModelFacts | None) -> None:
+def check_drop(path: Path, drop: tuple[str, ...]) -> None:
+    """Only Keras models have modules that can be left out.
+
+    Raises:
+        TfliteAsrError: something to drop, and a `.tflite`.
+    """
+    if drop and path.suffix == FLATBUFFER:
+        raise TfliteAsrError(
+            f"{path}: --drop {drop[0]}: a .tflite can only be quantised; give the .keras file"
+        )
+
+
+def check_calibration(calibration: str, facts: ModelFacts | None, path: Path) -> None:
     """Say what is wrong with a choice of calibration before TensorFlow is started.
 
     Raises:
         TfliteAsrError: neither a method nor a manifest; a manifest with a broken line, or for a model whose front
-            end is unknown.
+            end is unknown; "synthetic:published", which needs a Keras model, for a `.tflite`.
     """
+    if path.suffix == FLATBUFFER and calibration == "synthetic:published":
+        raise TfliteAsrError(
+            f"{path}: calibration {calibration} needs the Keras model; give synthetic, noise or a manifest"
+        )
     if calibration in CALIBRATIONS:
         return
     if not Path(calibration).is_file():
@@ -154,12 +192,29 @@ def calibration_inputs(
     budget_macs: float | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Any:
-    """`SyntheticInputs` by one of `CALIBRATIONS`, or real ones from a manifest; raises as `check_calibration`."""
+    """`SyntheticInputs` by one of `CALIBRATIONS`, or real ones from a manifest.
+
+    Raises:
+        TfliteAsrError: what `synthesize` and `real_inputs` raise.
+    """
     from tflite_asr.synthesis.real import real_inputs
     from tflite_asr.synthesis.synthesize import DEFAULT_BUDGET_MACS, synthesize
 
-    check_calibration(calibration, facts)
     if facts is not None and calibration not in CALIBRATIONS:
         return real_inputs(calibration, facts, seed=seed)
     budget = DEFAULT_BUDGET_MACS if budget_macs is None else budget_macs
     return synthesize(model, facts, calibration, seed, budget, progress)
+
+
+def flatbuffer_inputs(path: Path, facts: ModelFacts | None, calibration: str, seed: int = 0) -> Any:
+    """Calibration inputs of a `.tflite`, with no batch norm to refine against: the prior, noise, or real speech."""
+    from tflite_asr.quantize.given import look
+    from tflite_asr.synthesis.prior import inputs_without_a_model
+    from tflite_asr.synthesis.real import real_inputs
+    from tflite_asr.synthesis.shapes import ModelInputs
+
+    if facts is not None and calibration not in CALIBRATIONS:
+        return real_inputs(calibration, facts, seed=seed)
+    first, *others = look(path.read_bytes(), str(path))
+    shape = ModelInputs(("features",), first.tail, None if others else first.frames, first.subsampling)
+    return inputs_without_a_model(shape, facts, calibration, seed)

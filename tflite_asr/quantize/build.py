@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,25 @@ def build_flatbuffers(
     return run_in_child(_build, str(keras_path), order, stage="open the model", progress=progress)
 
 
+def build_given(
+    path: str | Path,
+    schemes: Sequence[str | Scheme],
+    inputs: Iterable[np.ndarray] | None = None,
+    *,
+    speech: bool = False,
+    progress: Progress | None = None,
+) -> list[FlatbufferResult]:
+    """A float `.tflite` that somebody else converted, under each scheme, in their order: quantised and no more.
+
+    inputs: for calibration, float32 [frames, mels] each. speech: whether the runtime is to find its logits
+    (`given.name_signatures`). Raises as `build_flatbuffers`, and what `given.look` does.
+    """
+    order = _Order((), tuple(scheme(one) for one in schemes), None, 1, (), None)
+    if inputs is not None:
+        order = replace(order, inputs=[_plain(one) for one in inputs])
+    return run_in_child(_build_given, str(path), order, speech, stage="open the model", progress=progress)
+
+
 def build_flatbuffer(
     keras_path: str | Path,
     windows: Sequence[int],
@@ -165,6 +184,25 @@ def _build_form(
         )
         tensors = dict(floats[0].tensors)
         yield one, FlatbufferResult(data, one.name, lowered, describe(data), found, tensors, _versions())
+
+
+def _build_given(path: str, order: _Order, speech: bool) -> list[FlatbufferResult]:
+    """In the child: each signature is made a part like a window of our own, and quantised like one."""
+    from tflite_asr.quantize.given import look, name_signatures, parts
+
+    report_progress("open the model", 0.0)
+    data = Path(path).read_bytes()
+    entries = look(data, path)
+    floats = parts(data, entries)
+    order = replace(order, subsampling=entries[0].subsampling)
+    results = []
+    for number, one in enumerate(order.schemes):
+        share = _Share(0.1 + 0.9 * number / len(order.schemes), 0.9 / len(order.schemes))
+        merged, found = _quantise(floats, one, order, share)
+        named = name_signatures(merged, entries, speech)
+        results.append(FlatbufferResult(named, one.name, False, describe(named), found, {}, _versions()))
+    report_progress("done", 1.0)
+    return results
 
 
 def _quantise(

@@ -8,6 +8,7 @@ from tflite_asr.errors import TfliteAsrError
 from tflite_asr.facts import ModelFacts
 from tflite_asr.frontend import FrontEnd, log_mel
 from tflite_asr.synthesis.babble import babble
+from tflite_asr.synthesis.inputs import SyntheticInputs, on_grid
 from tflite_asr.synthesis.shapes import ModelInputs
 from tflite_asr.synthesis.smooth import smooth_field
 
@@ -76,6 +77,14 @@ def babble_features(rng: np.random.Generator, frontend: FrontEnd, frames: int) -
     samples = frontend.samples(frames)
     audio = babble(rng, samples / frontend.sample_rate, frontend.sample_rate)
     return log_mel(np.resize(audio, samples), frontend)[:frames]
+
+
+def inputs_without_a_model(
+    shape: ModelInputs, facts: ModelFacts | None, method: str, seed: int
+) -> SyntheticInputs:
+    """Calibration inputs where there is nothing to refine against: "noise", or "synthetic" for the prior as it is."""
+    clips = noise_clips(shape, facts, seed) if method == "noise" else prior_clips(shape, facts, seed)
+    return SyntheticInputs(on_grid([clip for batch in clips for clip in batch]), method=method, seed=seed)
 
 
 def noise_clips(shape: ModelInputs, facts: ModelFacts | None, seed: int) -> list[list[np.ndarray]]:

@@ -11,7 +11,7 @@ from tflite_asr.errors import TfliteAsrError
 from tflite_asr.facts import ModelFacts
 from tflite_asr.slim.cost import count_macs
 from tflite_asr.synthesis.inputs import SyntheticInputs, on_grid
-from tflite_asr.synthesis.prior import noise_clips, prior_clips
+from tflite_asr.synthesis.prior import inputs_without_a_model, prior_clips
 from tflite_asr.synthesis.refine import GENTLE, PUBLISHED, Recipe, deterministic_ops, measure_of, refine
 from tflite_asr.synthesis.shapes import ModelInputs, model_inputs
 from tflite_asr.synthesis.statistics import batch_norms
@@ -56,8 +56,7 @@ def synthesize(
         raise TfliteAsrError(f"calibration: budget_macs is {budget_macs}; give 0 or more")
     shape = model_inputs(model, facts)
     if method == "noise":
-        clips = [clip for batch in noise_clips(shape, facts, seed) for clip in batch]
-        return SyntheticInputs(on_grid(clips), method=method, seed=seed)
+        return inputs_without_a_model(shape, facts, method, seed)
     run = _Refinement(model, shape, float(budget_macs), progress)
     clips = run.gentle(prior_clips(shape, facts, seed)) if method == "synthetic" else run.published(seed)
     if progress is not None:
