@@ -61,25 +61,17 @@ def held_out(path: Path) -> Corpus:
 
 
 def compare(plan: Plan, windows: tuple[float, ...], console: Console) -> dict[str, Any]:
-    """Every window of one checkpoint: what --json writes.
+    """Every window of one checkpoint, each shown as soon as it is measured.
 
-    plan: of a window; its length and folder are set here for each of `windows`, in seconds.
+    plan: of a window; its length and folder are set here for each of `windows`, in seconds. Its folder also keeps
+    what was measured so far, as `peers.json`, should a later window be interrupted.
+
+    Returns:
+        What --json writes.
     """
-    checkpoint, rows = plan.checkpoint, []
-    with console.status("") as status:
-        for seconds in windows:
-            label = f"{checkpoint.name}, {seconds:g} s"
-
-            def tell(line: str, label: str = label) -> None:
-                if console.is_terminal:
-                    status.update(f"{label}: {line}")
-                elif "round" not in line:
-                    console.print(f"{label}: {line}", highlight=False, soft_wrap=True)
-
-            this = replace(plan, seconds=seconds, folder=plan.folder / f"{seconds:g}s")
-            rows += measure_window(this, PEERS, tell)
+    checkpoint = plan.checkpoint
     packages = sorted({package for peer in PEERS for package in peer.packages})
-    return {
+    report: dict[str, Any] = {
         "model": checkpoint.name,
         "checkpoint_sha256": digest(checkpoint.path),
         "random_weights": checkpoint.random,
@@ -88,8 +80,25 @@ def compare(plan: Plan, windows: tuple[float, ...], console: Console) -> dict[st
         "rounds": plan.rounds,
         "base": FLOAT,
         "corpora": {corpus.name: len(corpus.features) for corpus in plan.corpora},
-        "peers": rows,
+        "peers": [],
     }
+    with console.status("") as status:
+        for seconds in windows:
+            label = f"{checkpoint.name}, {seconds:g} s"
+
+            def tell(line: str, label: str = label) -> None:
+                if console.is_terminal:
+                    status.update(f"{label}: {line}")
+                elif ": round" not in line:
+                    console.print(f"{label}: {line}", highlight=False, soft_wrap=True)
+
+            this = replace(plan, seconds=seconds, folder=plan.folder / f"{seconds:g}s")
+            rows = measure_window(this, PEERS, tell)
+            for sheet in sheets(rows):
+                console.print(rich_table(sheet, f"{checkpoint.name} on {report['machine']}"))
+            report["peers"] += rows
+            (plan.folder / "peers.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    return report
 
 
 @click.command()
@@ -129,6 +138,8 @@ def main(
 ) -> None:
     """Measure MODEL (a .keras file or a shipped checkpoint's name) in every peer."""
     console = Console(stderr="-" in (json_path, markdown_path))
+    if not console.is_terminal:
+        console.width = 200  # a table in a file need not fit a screen
     if (model is None) == (size is None):
         raise click.UsageError("give MODEL or --random SIZE, one of the two")
     try:
@@ -144,11 +155,8 @@ def main(
             corpora = [held_out(clips(checkpoint, seed + 1, folder, budget_macs, console))]
         plan = Plan(checkpoint, calibration, tuple(corpora), 0.0, threads, rounds, folder, core)
         report = compare(plan, windows, console)
-        tables = list(sheets(report["peers"]))
-        for sheet in tables:
-            console.print(rich_table(sheet, f"{checkpoint.name} on {report['machine']}"))
         write_json(json_path, json.dumps(report, indent=1) + "\n")
-        write_json(markdown_path, "".join(markdown(sheet) for sheet in tables))
+        write_json(markdown_path, "".join(markdown(sheet) for sheet in sheets(report["peers"])))
     except TfliteAsrError as error:
         complain(error)
         raise SystemExit(error.exit_code) from None
