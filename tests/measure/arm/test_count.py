@@ -26,13 +26,13 @@ def runs(prepared_cores: Path, int8_bundle: Bundle) -> dict[str, CoreRun]:
 
 def test_what_was_prepared_is_whole_and_stays_as_it_is(prepared_cores: Path):
     assert [path.name for path in prepared_cores.parent.iterdir()] == [prepared_cores.name]
-    before = {path: path.stat().st_mtime_ns for path in prepared_cores.rglob("*")}
+    before = {path: path.lstat().st_mtime_ns for path in prepared_cores.rglob("*")}
     assert prepare(prepared_cores) == prepared_cores
-    assert {path: path.stat().st_mtime_ns for path in prepared_cores.rglob("*")} == before
+    assert {path: path.lstat().st_mtime_ns for path in prepared_cores.rglob("*")} == before
 
 
 def test_counting_leaves_the_folder_as_it_is(runs: dict[str, CoreRun], prepared_cores: Path):
-    newest = max(path.stat().st_mtime_ns for path in prepared_cores.rglob("*") if path.is_file())
+    newest = max(path.lstat().st_mtime_ns for path in prepared_cores.rglob("*") if path.is_file())
     assert newest <= (prepared_cores / "prepared.json").stat().st_mtime_ns
 
 

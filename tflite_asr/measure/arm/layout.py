@@ -170,12 +170,14 @@ def _lay_out(new: Path, fetched: Path, tell: Progress) -> None:
     with ThreadPoolExecutor(max_workers=1) as beside:  # pip waits for the network while apt reads its lists
         wheels = beside.submit(_wheels, fetched / "wheels", new / "site")
         host = _run(["dpkg", "--print-architecture"], "dpkg does not run").strip()
-        apt = _apt(fetched, ["arm64"] if host_qemu else ["arm64", host])
-        tell("arm64 Python", 0.3)
-        _unpack(_download(apt, fetched / "python", PYTHON_PACKAGES, "arm64"), new / "sysroot")
+        wanted = [(package, "arm64") for package in PYTHON_PACKAGES]
+        wanted += [] if host_qemu else [(package, host) for package in QEMU_PACKAGES]
+        packages = _download(fetched, wanted, lambda: tell("arm64 Python and emulator", 0.3))
+        tell("unpacking", 0.5)
+        _unpack(packages[: len(PYTHON_PACKAGES)], new / "sysroot")
+        shutil.rmtree(new / "sysroot/usr/share", ignore_errors=True)  # documentation
         if not host_qemu:
-            tell("emulator", 0.4)
-            _unpack(_download(apt, fetched / "qemu", QEMU_PACKAGES, host), fetched / "qemu-user")
+            _unpack(packages[len(PYTHON_PACKAGES) :], fetched / "qemu-user")
             record |= _keep_emulator(fetched / "qemu-user", new / "qemu")
         tell("LiteRT for arm64", 0.6)
         wheels.result()
@@ -197,11 +199,12 @@ def _keep_emulator(unpacked: Path, into: Path) -> dict[str, Any]:
     return {"qemu": f"{into.name}/qemu-aarch64", "qemu_libraries": libraries}
 
 
-def _apt(fetched: Path, architectures: Sequence[str]) -> list[str]:
-    """An apt-get command with lists, cache and status of its own, its lists fetched."""
-    state = fetched / "apt"
-    for part in ("lists/partial", "cache/archives/partial"):
-        (state / part).mkdir(parents=True)
+def _download(fetched: Path, wanted: Sequence[tuple[str, str]], listed: Callable[[], None]) -> list[Path]:
+    """The packages as files, one for each (package, architecture), by an apt-get with lists and status of its own."""
+    state, into = fetched / "apt", fetched / "packages"
+    for folder in (state / "lists/partial", state / "cache/archives/partial", into):
+        folder.mkdir(parents=True)
+    architectures = list(dict.fromkeys(architecture for _, architecture in wanted))
     options = {
         "APT::Architecture": architectures[0],
         "APT::Sandbox::User": "root",
@@ -217,18 +220,13 @@ def _apt(fetched: Path, architectures: Sequence[str]) -> list[str]:
     for architecture in architectures:
         apt += ["-o", f"APT::Architectures::={architecture}"]
     _run([*apt, "update"], "apt-get cannot fetch the package lists; check the network and apt's sources")
-    return apt
-
-
-def _download(apt: Sequence[str], into: Path, packages: Iterable[str], architecture: str) -> list[Path]:
-    into.mkdir()
-    named = [f"{package}:{architecture}" for package in packages]
-    _run(
-        [*apt, "download", *named],
-        "apt-get does not give the packages; they are Debian 12's: use it, or a container of it",
-        cwd=into,
-    )
-    return sorted(into.glob("*.deb"))
+    listed()
+    complaint = "apt-get does not give the packages, which are Debian 12's; use it, or a container of it"
+    _run([*apt, "download", *(":".join(pair) for pair in wanted)], complaint, cwd=into)
+    found = [sorted(into.glob(f"{package}_*_{architecture}.deb")) for package, architecture in wanted]
+    if not all(found):
+        raise TfliteAsrError(f"{complaint} (no {wanted[found.index([])][0]})")
+    return [files[0] for files in found]
 
 
 def _unpack(packages: Iterable[Path], into: Path) -> None:
@@ -274,7 +272,12 @@ def _self_check(new: Path, record: dict[str, Any]) -> None:
 
     emulator = Emulator(new, next(iter(CORES)), record)
     record["qemu_version"] = emulator.qemu_version()
-    emulator.run([], write_bytecode=True)
+    try:
+        emulator.run([], write_bytecode=True)
+    except TfliteAsrError as error:
+        raise TfliteAsrError(
+            f"QEMU {record['qemu_version']} does not run the self-check, Debian 12's qemu-user 7.2 does ({error})"
+        ) from error
 
 
 def _run(command: Sequence[str], complaint: str, cwd: Path | None = None) -> str:
