@@ -12,7 +12,7 @@ from collections.abc import Set
 import keras
 import numpy as np
 
-from tflite_asr.lowering.layer_normalization import WrittenOutLayerNormalization
+from tflite_asr.lowering.layer_normalization import NORMS, written_out
 from tflite_asr.lowering.relative_attention import PerHeadRelativeAttention
 from tflite_asr.lowering.replacement import Replacement, consumers, producer
 from tflite_asr.models.layers import RelativeAttention
@@ -32,8 +32,7 @@ class AffineFold:
     def rule(self, operation: keras.Operation) -> Replacement | None:
         """A LayerNormalization that only Dense and RelativeAttention layers with biases read, or such a reader."""
         if self._folds(operation):
-            config = {**operation.get_config(), "center": False, "scale": False}
-            return Replacement((WrittenOutLayerNormalization.from_config(config),))
+            return Replacement((written_out(operation, center=False, scale=False),))
         norm = producer(operation) if _reads(operation) else None
         if norm is None or not self._folds(norm):
             return None
@@ -44,7 +43,7 @@ class AffineFold:
         return Replacement((dense,), lambda: dense.set_weights(_folded(norm, *operation.get_weights())))
 
     def _folds(self, norm: keras.Operation) -> bool:
-        if type(norm) is not keras.layers.LayerNormalization or norm.rms_scaling or id(norm) in self.outputs:
+        if type(norm) not in NORMS or norm.rms_scaling or id(norm) in self.outputs:
             return False
         if not (norm.scale or norm.center) or len(norm._inbound_nodes) != 1:
             return False

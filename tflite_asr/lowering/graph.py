@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -16,6 +17,7 @@ from tflite_asr.lowering import (
     truth,
 )
 from tflite_asr.lowering.affine import AffineFold
+from tflite_asr.lowering.centring import ResidualCentring
 from tflite_asr.lowering.depthwise import DepthwiseSplit
 from tflite_asr.lowering.replacement import Replacement, Rule
 from tflite_asr.models.registry import FUNCTIONAL
@@ -44,7 +46,15 @@ def lower(model: Any) -> keras.Model:
         raise TfliteAsrError(
             f"model {model.name!r} is a subclassed model ({type(model).__name__}); rebuild it as a Functional one"
         )
-    walk = _Walk()
+    centred = _rewritten(model, lambda outputs: (ResidualCentring(outputs).rule,))
+    return _rewritten(
+        centred, lambda outputs: (AffineFold(outputs).rule, DepthwiseSplit(outputs).rule, *RULES)
+    )
+
+
+def _rewritten(model: Any, rules: Callable[[set[int]], tuple[Rule, ...]]) -> keras.Model:
+    """`model` after one walk; rules: made for the set of ids of the operations whose result is handed out."""
+    walk = _Walk(rules)
     structure = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
     inputs = keras.tree.map_structure(
         lambda tensor: keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name), structure
@@ -65,14 +75,10 @@ def _is_graph(operation: Any) -> bool:
 class _Walk:
     """One run through a model and the models inside it; an operation called twice is replaced once."""
 
-    def __init__(self) -> None:
+    def __init__(self, rules: Callable[[set[int]], tuple[Rule, ...]]) -> None:
         self.replacements: dict[int, Replacement] = {}
         self.outputs: set[int] = set()
-        self.rules: tuple[Rule, ...] = (
-            AffineFold(self.outputs).rule,
-            DepthwiseSplit(self.outputs).rule,
-            *RULES,
-        )
+        self.rules = rules(self.outputs)
         self._alive: list[keras.Operation] = []  # keeps ids from being given out again
 
     def run(self, model: Any, inputs: Any, prefix: str) -> Any:

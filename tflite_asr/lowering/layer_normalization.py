@@ -11,17 +11,22 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from tflite_asr.lowering.centring import CentredLayerNormalization
 from tflite_asr.lowering.reciprocal_root import reciprocal_root
 from tflite_asr.lowering.replacement import Replacement, same_weights
+
+NORMS = (keras.layers.LayerNormalization, CentredLayerNormalization)
 
 
 @keras.saving.register_keras_serializable(package="tflite_asr")
 class WrittenOutLayerNormalization(keras.layers.LayerNormalization):
     """keras.layers.LayerNormalization with the same weights, config and result (Ba et al. 2016)."""
 
+    centred = False  # whether the inputs' mean is zero already
+
     def call(self, inputs):
         axes = [axis % len(inputs.shape) for axis in self.axis]
-        centred = inputs - ops.mean(inputs, axis=axes, keepdims=True)
+        centred = inputs if self.centred else inputs - ops.mean(inputs, axis=axes, keepdims=True)
         variance = ops.mean(centred * centred, axis=axes, keepdims=True)
         outputs = centred * reciprocal_root(variance + self.epsilon)
         shape = [size if axis in axes else 1 for axis, size in enumerate(inputs.shape)]
@@ -32,8 +37,25 @@ class WrittenOutLayerNormalization(keras.layers.LayerNormalization):
         return outputs
 
 
+@keras.saving.register_keras_serializable(package="tflite_asr")
+class WrittenOutCentredNormalization(WrittenOutLayerNormalization):
+    """The same of inputs that are centred, as `CentredLayerNormalization`'s are."""
+
+    centred = True
+
+
+def written_out(norm: keras.layers.LayerNormalization, **changes: object) -> WrittenOutLayerNormalization:
+    """The layer that stands in for `norm`, with `changes` to its config."""
+    kind = (
+        WrittenOutCentredNormalization
+        if type(norm) is CentredLayerNormalization
+        else WrittenOutLayerNormalization
+    )
+    return kind.from_config({**norm.get_config(), **changes})
+
+
 def rule(operation: keras.Operation) -> Replacement | None:
     """A LayerNormalization layer."""
-    if type(operation) is not keras.layers.LayerNormalization or operation.rms_scaling:
+    if type(operation) not in NORMS or operation.rms_scaling:
         return None
-    return same_weights(WrittenOutLayerNormalization.from_config(operation.get_config()), operation)
+    return same_weights(written_out(operation), operation)

@@ -1,0 +1,185 @@
+"""A residual stream that only layer norms read is kept centred, so that they need no mean of their own.
+
+A layer norm does not see what is added to all channels of a frame, so the mean over channels may be taken off wherever
+a product writes into the stream: W - mean(W), b - mean(b), over the output channels, before anything is quantised
+(Ashkboos et al. 2024, SliceGPT, section 3.2, turn layer norms into RMS norms so). A norm at a block's end, to which the
+next block adds, is centred once, where it is written. In a Conformer 4 of a block's 5 norms lose MEAN and SUB, and with
+them two roundings each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+
+import keras
+import numpy as np
+from keras import ops
+
+from tflite_asr.lowering.replacement import Replacement, consumers, producer
+from tflite_asr.models.layers import RelativeAttention
+
+_SUMS = ("Add",)
+_SILENT_AT_INFERENCE = (keras.layers.Dropout, keras.layers.SpatialDropout1D)
+
+
+@keras.saving.register_keras_serializable(package="tflite_asr")
+class CentredLayerNormalization(keras.layers.LayerNormalization):
+    """keras.layers.LayerNormalization of inputs whose mean over the last axis is zero already."""
+
+    def call(self, inputs):
+        outputs = inputs * ops.rsqrt(ops.mean(ops.square(inputs), axis=-1, keepdims=True) + self.epsilon)
+        if self.gamma is not None:
+            outputs = outputs * self.gamma
+        if self.beta is not None:
+            outputs = outputs + self.beta
+        return outputs
+
+
+@keras.saving.register_keras_serializable(package="tflite_asr")
+class Centre(keras.layers.Layer):
+    """Each frame less its mean over channels; float32 [..., channels] to the same shape."""
+
+    def call(self, inputs):
+        return inputs - ops.mean(inputs, axis=-1, keepdims=True)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+def is_norm(operation: keras.Operation) -> bool:
+    """Whether it is a layer norm over the last axis."""
+    if type(operation) is not keras.layers.LayerNormalization or operation.rms_scaling:
+        return False
+    node = operation._inbound_nodes[0] if len(operation._inbound_nodes) == 1 else None
+    if node is None:
+        return False
+    rank = len(node.input_tensors[0].shape)
+    return [axis % rank for axis in operation.axis] == [rank - 1]
+
+
+class ResidualCentring:
+    """The rule for the norms that read a stream and for all that write into it.
+
+    outputs: ids of the operations whose result some model hands out; theirs must stay as it is.
+    """
+
+    def __init__(self, outputs: Set[int]) -> None:
+        self.outputs = outputs
+        self._read_by_norms: dict[int, bool] = {}
+        self._centred: dict[int, bool] = {}
+
+    def rule(self, operation: keras.Operation) -> Replacement | None:
+        """A norm of a centred stream, a norm that is a stream's first term, or a product that writes into one."""
+        if is_norm(operation):
+            before = self._source(operation)
+            centred = before is not None and self._is_centred(before)
+            begins = self._is_centred(operation)
+            if not centred and not begins:
+                return None
+            kind = CentredLayerNormalization if centred else keras.layers.LayerNormalization
+            norm = kind.from_config(operation.get_config())
+            layers = (norm, Centre(name=f"{operation.name}.centre")) if begins else (norm,)
+            return Replacement(layers, lambda: norm.set_weights(operation.get_weights()))
+        if not _writes(operation) or not self._is_centred(operation):
+            return None
+        copy = type(operation).from_config(operation.get_config())
+        return Replacement((copy,), lambda: _centre_product(operation, copy))
+
+    def _is_centred(self, operation: keras.Operation) -> bool:
+        """Whether what `operation` gives has no mean once the rule is through."""
+        key = id(operation)
+        if key not in self._centred:
+            self._centred[key] = self._find_centred(operation)
+        return self._centred[key]
+
+    def _find_centred(self, operation: keras.Operation) -> bool:
+        if not self._only_norms_read(operation):
+            return False
+        if _is_sum(operation):
+            return all(source is not None and self._is_centred(source) for source in self._sources(operation))
+        return _writes(operation) or (is_norm(operation) and self._is_a_term(operation))
+
+    def _is_a_term(self, norm: keras.Operation) -> bool:
+        """Whether `norm` is added to products that can be centred: only then does its own centring pay."""
+        sums = [reader for reader in self._readers(norm) if _is_sum(reader)]
+        others = [source for one in sums for source in self._sources(one) if source is not norm]
+        return bool(sums) and all(
+            source is not None and self._only_norms_read(source) and (_writes(source) or _is_sum(source))
+            for source in others
+        )
+
+    def _only_norms_read(self, operation: keras.Operation) -> bool:
+        key = id(operation)
+        if key not in self._read_by_norms:
+            readers = self._readers(operation)
+            self._read_by_norms[key] = bool(readers) and all(
+                is_norm(reader) or (_is_sum(reader) and self._only_norms_read(reader)) for reader in readers
+            )
+        return self._read_by_norms[key]
+
+    def _readers(self, operation: keras.Operation) -> list[keras.Operation]:
+        """Who reads what `operation` gives, through what only scales it; none where a model hands it out."""
+        if id(operation) in self.outputs or len(operation._inbound_nodes) != 1:
+            return []
+        readers: list[keras.Operation] = []
+        for reader in consumers(operation):
+            if _only_scales(reader):
+                further = self._readers(reader)
+                if not further:
+                    return []
+                readers += further
+            else:
+                readers.append(reader)
+        return readers
+
+    def _source(self, operation: keras.Operation) -> keras.Operation | None:
+        """Who writes the first input of `operation`, before what only scales it."""
+        before = producer(operation)
+        while before is not None and _only_scales(before):
+            before = producer(before)
+        return before
+
+    def _sources(self, operation: keras.Operation) -> list[keras.Operation | None]:
+        """Who writes each term of a sum; None for a term that is an input of the model."""
+        found: list[keras.Operation | None] = []
+        for tensor in operation._inbound_nodes[0].input_tensors:
+            before = tensor._keras_history.operation
+            if _only_scales(before):
+                before = self._source(before)
+            found.append(None if isinstance(before, keras.layers.InputLayer) else before)
+        return found
+
+
+def _is_sum(operation: keras.Operation) -> bool:
+    """A sum of tensors of one shape."""
+    if type(operation).__name__ not in _SUMS or len(operation._inbound_nodes) != 1:
+        return False
+    tensors = operation._inbound_nodes[0].input_tensors
+    return len(tensors) > 1 and len({tuple(tensor.shape) for tensor in tensors}) == 1
+
+
+def _writes(operation: keras.Operation) -> bool:
+    """A product whose output channels can be centred in its weights."""
+    if len(operation._inbound_nodes) != 1:
+        return False
+    if type(operation) is RelativeAttention:
+        return True
+    kinds = (keras.layers.Dense, keras.layers.Conv1D)
+    return type(operation) in kinds and keras.activations.serialize(operation.activation) == "linear"
+
+
+def _only_scales(operation: keras.Operation) -> bool:
+    if isinstance(operation, _SILENT_AT_INFERENCE):
+        return True
+    scales = type(operation) is keras.layers.Rescaling and np.ndim(operation.scale) == 0
+    return scales and np.ndim(operation.offset) == 0 and operation.offset == 0
+
+
+def _centre_product(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
+    """`old`'s weights in `new`, the mean over output channels taken off those that write them."""
+    new.set_weights(old.get_weights())
+    name = "out_{}" if isinstance(old, RelativeAttention) else "{}"
+    written = [getattr(new, name.format(part), None) for part in ("kernel", "bias")]
+    for weight in (one for one in written if one is not None):
+        values = np.asarray(weight, np.float64)
+        weight.assign(values - values.mean(axis=-1, keepdims=True))
