@@ -2,6 +2,10 @@
 
 What a tool recommends for a model like this is what it gets: weights by channel wherever it can, its own calibration,
 its own graph optimiser.
+
+The model goes in as its author wrote it, and that can decide: an attention mask of -1e9 added to the scores gives them
+a step of 3.9e6 in TensorFlow's int8 and 1.8e6 in AI Edge Quantizer's, so that every frame attends to all alike. With
+-40 in its place (40 utterances of an4 dev, 4 s) they reach 27.6 and 22.7 dB, and float's word error rate.
 """
 
 from __future__ import annotations
