@@ -39,16 +39,20 @@ def visible_keys(mask: Any) -> Any:
     return mask + ops.min(1.0 - mask, axis=-1, keepdims=True)
 
 
-def softmax_parts(scores: Any, visible: Any = None) -> tuple[Any, Any]:
-    """exp(score - the row's largest) where a key is visible, else 0, and the reciprocal root of their sum.
+def exponentials(scores: Any, visible: Any = None) -> Any:
+    """exp(score - the row's largest) where a key is visible, else 0; float32 [..., queries, keys] as the scores.
 
-    scores: float32 [..., queries, keys], none of the invisible ones above the largest visible one of its row.
-    visible: ones and zeros that broadcast to scores; None for ones. The second result is [..., queries, 1].
+    scores: none of the invisible ones above the largest visible one of its row. visible: ones and zeros that
+    broadcast to scores; None for ones.
     """
     below = ops.elu(scores - ops.max(scores, axis=-1, keepdims=True))
-    exponentials = below + 1.0 if visible is None else ops.relu(below + visible)
-    total = ops.mean(exponentials, axis=-1, keepdims=True) * ops.cast(ops.shape(scores)[-1], "float32")
-    return exponentials, reciprocal_root(total)
+    return below + 1.0 if visible is None else ops.relu(below + visible)
+
+
+def softmax_parts(scores: Any, visible: Any = None) -> tuple[Any, Any]:
+    """`exponentials` and the reciprocal root of their sum, [..., queries, 1]."""
+    parts = exponentials(scores, visible)
+    return parts, reciprocal_root(ops.mean(parts, axis=-1, keepdims=True) * _count(parts))
 
 
 def attend(
@@ -63,12 +67,26 @@ def attend(
     Returns the product, transposed, [..., channels, queries], and a pair (exponentials, rsqrt of their sum) whose
     product with the second again is the softmax.
     """
-    if mask is not None:
-        scores = (scores - ops.min(scores, axis=-1, keepdims=True)) * mask
-    exponentials, half = softmax_parts(scores, visible)
-    weights = exponentials * half if drop is None else drop(exponentials * half)
-    mixed = ops.matmul(values, _transposed(weights)) * _transposed(half)
-    return mixed, (exponentials * half, half)
+    return _mix(*softmax_parts(_masked(scores, mask), visible), values, drop)
+
+
+def _masked(scores: Any, mask: Any) -> Any:
+    """Scores with the least of their row where `mask` is 0, all moved up by it."""
+    return scores if mask is None else (scores - ops.min(scores, axis=-1, keepdims=True)) * mask
+
+
+def _mix(
+    parts: Any, half: Any, values: Any, drop: Callable[[Any], Any] | None
+) -> tuple[Any, tuple[Any, Any]]:
+    """What `attend` returns, from `softmax_parts`."""
+    weights = parts * half
+    mixed = ops.matmul(values, _transposed(weights if drop is None else drop(weights))) * _transposed(half)
+    return mixed, (weights, half)
+
+
+def _count(parts: Any) -> Any:
+    """Keys, as a float."""
+    return ops.cast(ops.shape(parts)[-1], "float32")
 
 
 def hide_keys(keys: Any, mask: Any, visible: Any) -> Any:
@@ -102,21 +120,23 @@ def attend_heads(
     visible = None if mask is None else visible_keys(mask)
     if mask is not None and mask.shape[0] == 1 and biases is None:
         keys, mask = hide_keys(keys, mask, visible), None
-    parts = zip(
-        ops.split(queries, heads, axis=-1),
-        ops.split(keys, heads, axis=-1),
-        ops.split(ops.transpose(values), heads),
-        strict=True,
-    )
-    mixed, weights = [], []
-    for head, (query, key, value) in enumerate(parts):
+    heads_of_both = zip(ops.split(queries, heads, axis=-1), ops.split(keys, heads, axis=-1), strict=True)
+    parts = []
+    for head, (query, key) in enumerate(heads_of_both):
         scores = ops.matmul(query, ops.transpose(key))
         if biases is not None:
             scores = scores + biases[head]
-        product, pair = attend(scores, value, mask, visible, drop)
-        mixed.append(product)
-        weights.append(pair)
-    return ops.transpose(ops.concatenate(mixed, axis=0)), weights
+        parts.append(exponentials(_masked(scores, mask), visible))
+    # The roots of all heads at once, as logarithms: on one scale, sums of 1 and of 400 would not keep their digits.
+    logs = [ops.log(ops.mean(one, axis=-1, keepdims=True)) for one in parts]
+    halves = -0.5 * ops.concatenate(logs, axis=-1) - 0.5 * ops.log(_count(parts[0]))
+    mixed = [
+        _mix(one, ops.exp(half), value, drop)
+        for one, half, value in zip(
+            parts, ops.split(halves, heads, axis=-1), ops.split(ops.transpose(values), heads), strict=True
+        )
+    ]
+    return ops.transpose(ops.concatenate([one for one, _ in mixed], axis=0)), [pair for _, pair in mixed]
 
 
 def unbatched(tensor: Any) -> Any:
