@@ -3,6 +3,9 @@
 Two ops fewer a layer norm, 8 of 10 in a Conformer's blocks, and a quantiser that meets channels of equal
 spread: the scale goes to the weights, which have a step for each output channel, instead of to an activation
 with one step for all.
+
+A norm and a product of four times its width, int8 as it stands to lowered (float32), `benchmarks/rules.py`: 1.10 to .45 ms
+(.79), 9.7 to 3.4 million A76 instructions (11.5).
 """
 
 from __future__ import annotations
@@ -45,7 +48,7 @@ class AffineFold:
     def _folds(self, norm: keras.Operation) -> bool:
         if type(norm) not in NORMS or norm.rms_scaling or id(norm) in self.outputs:
             return False
-        if not (norm.scale or norm.center) or len(norm._inbound_nodes) != 1:
+        if not (norm.scale or norm.center) or not norm._inbound_nodes:
             return False
         rank = len(norm._inbound_nodes[0].input_tensors[0].shape)
         readers = consumers(norm)

@@ -46,20 +46,28 @@ def lower(model: Any) -> keras.Model:
         raise TfliteAsrError(
             f"model {model.name!r} is a subclassed model ({type(model).__name__}); rebuild it as a Functional one"
         )
-    centred = _rewritten(model, lambda outputs: (ResidualCentring(outputs).rule,))
-    return _rewritten(
-        centred, lambda outputs: (AffineFold(outputs).rule, DepthwiseSplit(outputs).rule, *RULES)
-    )
+    centred = _rewritten(model, lambda outputs: (ResidualCentring(outputs).rule,)) or model
+    rules = lambda outputs: (AffineFold(outputs).rule, DepthwiseSplit(outputs).rule, *RULES)  # noqa: E731
+    lowered = _rewritten(centred, rules, whatever=True)
+    assert lowered is not None
+    return lowered
 
 
-def _rewritten(model: Any, rules: Callable[[set[int]], tuple[Rule, ...]]) -> keras.Model:
-    """`model` after one walk; rules: made for the set of ids of the operations whose result is handed out."""
+def _rewritten(
+    model: Any, rules: Callable[[set[int]], tuple[Rule, ...]], whatever: bool = False
+) -> keras.Model | None:
+    """`model` after one walk; None where no rule answered, unless `whatever`.
+
+    rules: made for the set of ids of the operations whose result is handed out.
+    """
     walk = _Walk(rules)
     structure = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
     inputs = keras.tree.map_structure(
         lambda tensor: keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name), structure
     )
     outputs = walk.run(model, inputs, prefix="")
+    if not walk.matched and not whatever:
+        return None
     lowered = keras.Model(inputs, outputs, name=model.name)
     for replacement in walk.replacements.values():
         if replacement.copy_weights is not None:
@@ -79,6 +87,7 @@ class _Walk:
         self.replacements: dict[int, Replacement] = {}
         self.outputs: set[int] = set()
         self.rules = rules(self.outputs)
+        self.matched = False
         self._alive: list[keras.Operation] = []  # keeps ids from being given out again
 
     def run(self, model: Any, inputs: Any, prefix: str) -> Any:
@@ -98,18 +107,22 @@ class _Walk:
             return self.run(operation, inner, f"{prefix}{operation.name}.")
         if id(operation) not in self.replacements:
             self._alive.append(operation)
-            self.replacements[id(operation)] = _replacement(operation, prefix, self.rules)
+            answers = (rule(operation) for rule in self.rules)
+            found = next((answer for answer in answers if answer is not None), None)
+            self.matched = self.matched or found is not None
+            self.replacements[id(operation)] = _named(found or _copy(operation), prefix)
         return self.replacements[id(operation)](*args, **kwargs)
 
 
-def _replacement(operation: keras.Operation, prefix: str, rules: tuple[Rule, ...]) -> Replacement:
-    found = next((answer for rule in rules if (answer := rule(operation)) is not None), None)
-    if found is None:
-        copy = operation.__class__.from_config(operation.get_config())
-        weights = None
-        if isinstance(operation, keras.layers.Layer):
-            weights = lambda: copy.set_weights(operation.get_weights())  # noqa: E731
-        found = Replacement((copy,), weights)
-    for layer in found.layers:
+def _copy(operation: keras.Operation) -> Replacement:
+    """The operation as it is, with variables of its own."""
+    copy = operation.__class__.from_config(operation.get_config())
+    if not isinstance(operation, keras.layers.Layer):
+        return Replacement((copy,))
+    return Replacement((copy,), lambda: copy.set_weights(operation.get_weights()))
+
+
+def _named(replacement: Replacement, prefix: str) -> Replacement:
+    for layer in replacement.layers:
         layer.name = prefix + layer.name
-    return found
+    return replacement

@@ -4,6 +4,9 @@ Keras' own becomes SQUARED_DIFFERENCE and a NEG that stays in float: .59 ms in i
 written-out one takes .07 (float32: .04), at 31-34 dB, where the written-out one has 29-33. In a whole Conformer on
 real speech the two are within 1 dB. Dividing by the mean absolute deviation first, so that the variance always lies
 near one, gives .2 to .9 dB more there (up to 10 dB on frames whose levels differ a hundredfold) for twice the time.
+
+Alone, int8 as it stands to lowered (float32), `benchmarks/rules.py`: .67 to .11 ms (.09), 6.7 to .66 million A76
+instructions (.48).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """A Softmax layer that is given a mask, written out; an unmasked one stays SOFTMAX, which has an int8 kernel.
 
 Keras adds a large negative number where the mask is false, and the range of the scores is lost to it in int8: see
-attention_weights.py for the figures.
+attention_weights.py for the figures. Four heads of 400 x 400, int8 as it stands to lowered (float32),
+`benchmarks/rules.py`: 4.8 to 1.9 ms (2.3), 17.8 to 9.7 million A76 instructions (16.3).
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 As an op of its own RELU takes .34 ms in int8 for 400 x 144, as the fused end of a MUL .025 (float32: .007).
 RELU6 on its own stays in float. The factor is not 1, so that the product is not folded away; it changes a value
-by a millionth of it.
+by a millionth of it. Int8 as it stands to lowered (float32), `benchmarks/rules.py`: .68 to .04 ms (.03), 2.5 to .04
+million A76 instructions (.06).
 """
 
 from __future__ import annotations

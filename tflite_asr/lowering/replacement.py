@@ -55,8 +55,13 @@ def consumers(operation: keras.Operation) -> list[keras.Operation]:
 
 
 def producer(operation: keras.Operation) -> keras.Operation | None:
-    """The operation that writes the first input of `operation`; None where it is called twice, or on an input."""
-    if len(operation._inbound_nodes) != 1 or not operation._inbound_nodes[0].input_tensors:
+    """The operation that writes the first input of `operation`, the same in all its calls; else None."""
+    writers = {
+        id(node.input_tensors[0]._keras_history.operation): node.input_tensors[0]._keras_history.operation
+        for node in operation._inbound_nodes
+        if node.input_tensors
+    }
+    if len(writers) != 1:
         return None
-    history = operation._inbound_nodes[0].input_tensors[0]._keras_history
-    return None if isinstance(history.operation, keras.layers.InputLayer) else history.operation
+    (writer,) = writers.values()
+    return None if isinstance(writer, keras.layers.InputLayer) else writer
