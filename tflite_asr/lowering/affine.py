@@ -4,8 +4,8 @@ Two ops fewer a layer norm, 8 of 10 in a Conformer's blocks, and a quantiser tha
 spread: the scale goes to the weights, which have a step for each output channel, instead of to an activation
 with one step for all.
 
-A norm and a product of four times its width, int8 as it stands to lowered (float32), `benchmarks/rules.py`: 1.10 to .45 ms
-(.79), 9.7 to 3.4 million A76 instructions (11.5).
+A norm and a product of four times its width, int8 as it stands to lowered (float32), `benchmarks/rules.py`: 1.10 to .45
+ms (.79), 9.7 to 3.4 million A76 instructions (11.5).
 """
 
 from __future__ import annotations
