@@ -50,6 +50,7 @@ MULTI_HEAD = {
     "scores": {"return_attention_scores": True},
     "float mask": {"mask": "float32"},
     "bool mask": {"mask": "bool"},
+    "mask, scores": {"mask": "float32", "return_attention_scores": True},
     "mask, causal, scores": {"mask": "float32", "use_causal_mask": True, "return_attention_scores": True},
 }
 RELATIVE = {
