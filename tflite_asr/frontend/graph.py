@@ -1,20 +1,29 @@
 """The Keras face of the front end: the same log-mels as `log_mel`, as a graph of TFLite builtin ops.
 
-The Fourier transform is split in two constant products (Cooley and Tukey 1965, decimation in time), both grouped
-convolutions, because that runs fast. For 16 s of audio on one thread (LiteRT 2.3.0, XNNPACK) the whole graph takes
-2.9 ms; with the transform as one constant product it takes 8 ms, with RFFT2D (double precision, not on XNNPACK) 10 ms.
+The Fourier transform is split in two constant products (Cooley and Tukey 1965, decimation in time) with a radix-4
+butterfly at its end; the mel product is cut into bands. Frames are the innermost axis throughout, [rows, frames]:
+constants stand on the left of every product, and what lies between them (shifting, regrouping, cutting) moves whole
+rows. With n = p + R t, N = R M and p = Q p' + q:
+    Y[p, k2] = sum_t w[n] x[n] W_M^(t k2)              R products of a phase's samples; M real columns each
+    Z[q, k] = sum_p' W_N^(p k) Y[p, k mod M]           Q M / 2 products of 2 R / Q values, twiddles in the weights
+    X[k + m N / Q] = sum_q W_Q^(q m) Z[q, k]           Q = 4: additions only; the last ones go into the squares
+Each mel band multiplies the bins under it alone; means of `fixed` features lie in the weights.
 
-With n = n1 + R t and N = R M, X[k] = sum_n1 W_N^(n1 k) Y[n1, k mod M], Y[n1, k2] = sum_t w[n] x[n] W_M^(t k2):
-first R products of the window's samples of one phase n1 with M real columns, which also cut the frames (their stride)
-and apply the window w; then M / 2 products of 2 R values, which hold the twiddle factors W_N.
+Chunks of 200 frames keep what lies between two ops in the cache.
 
-Against NumPy speech agrees to 5e-4 at any level, 99.995 % of values to 1e-4. Bands 80 dB below a pure full-scale tone
-differ by up to 2e-3: large terms cancel there, and float32 rounds their running sum.
+Against the form before (both stages as grouped convolutions, one mel product of all squares), one thread, LiteRT 2.3.0:
+    millions of instructions on an emulated Cortex-A76         16 s: 46.4 to 23.8   4 s: 11.7 to 6.0
+    ms on x86 with AVX512, in turn with the int8 model         16 s: 4.2 to 3.4     4 s: .83 to .71
+    ms on x86 with tflite-runtime 2.14                                              4 s: 9.9 to 1.5
+Tried, of A76 instructions at 4 s: grouped convolutions with banded mels 7.4 (and 20 % fewer ms on x86 than this), with
+a radix-2 butterfly 7.3, with a radix-4 one 6.7; the first stage a convolution and the second as here 6.2.
+
+Against NumPy all of 6.2 million values of real speech agree to 1.3e-4 at any level, all but 3e-7 of them to 1e-4. Bands
+80 dB below a pure full-scale tone differ by up to 1e-3: large terms cancel there.
 """
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +37,11 @@ from keras import ops
 from tflite_asr.frontend.config import FrontEnd
 from tflite_asr.frontend.log_mel import hann_window, mel_filters
 
-_RADICES = (16, 8, 4, 2)
+_RADICES = (32, 16, 8, 4, 2)
+# Frames that go through the graph at a time.
+_CHUNK = 200
+# XNNPACK joins no more tensors than this in one op.
+_JOIN = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,77 +49,121 @@ class _Transform:
     """Constants of the split transform.
 
     Attributes:
-        block: samples that one convolution step holds as channels; it divides the hop.
-        radix: R; 1 where the block has no even divisor, and `first` is then the whole transform.
-        first: float32 [1, blocks of a window, block / R, R * M]: window and short transforms, grouped by phase.
-        second: float32 [1, 1, 2 R, N]: twiddles and transforms across phases, grouped by k2; None for radix 1.
-        mels: float32 [N, mels]: mel weights of the squares of the transform's real and imaginary parts, in its order.
+        radix: R, a divisor of the hop; 1 where it has no even one, and `first` is then the whole transform.
+        lanes: Q.
+        first: float32 [R, M, taps]: window and short transforms of each phase, in pairs (Y[0], Y[M/2]), both real, then
+            (Re Y[k2], Im Y[k2]). For R = 1 [1, 2 (N/2 + 1), taps]: all real parts, then all imaginary ones.
+        second: float32 [Q M/2, 2 slots, 2 R/Q]: real and imaginary parts of Z at k = k2 + M slot; None for R = 1. The
+            first k2 holds bins of both Y[0] and Y[M/2] and needs one slot more than the others, which leave it empty.
+        bins: int [Q, slots M/2]: the bin whose power lies in each row of each lane, -1 where none or a repeated one.
     """
 
-    block: int
     radix: int
+    lanes: int
     first: np.ndarray
     second: np.ndarray | None
-    mels: np.ndarray
+    bins: np.ndarray
 
 
 @lru_cache(maxsize=4)
 def _transform(frontend: FrontEnd) -> _Transform:
     size, hop, length = frontend.fft_size, frontend.hop_samples, frontend.window_samples
-    common = math.gcd(hop, length)
-    # A hop and a window with little in common would make the convolution's channels few: take whole hops, and pad.
-    block = common if hop // common <= 4 else hop
-    radix = next((r for r in _RADICES if block % r == 0 and size % (2 * r) == 0), 1)
-    blocks, short = -(-length // block), size // radix
-    window = np.zeros(blocks * block)
+    radix = next((r for r in _RADICES if hop % r == 0 and size % (2 * r) == 0), 1)
+    taps = -(-length // radix)
+    window = np.zeros(taps * radix)
     window[:length] = hann_window(length).astype(np.float32)
-
-    taps = np.arange(blocks * block // radix)
-    phase = window.reshape(-1, radix).T  # [n1, t]
-    # Real columns in pairs: (Y[0], Y[M/2]), both real, then (Re Y[k2], Im Y[k2]).
-    angle = 2 * np.pi * np.outer(taps, np.arange(short // 2)) / short
-    columns = np.stack([np.cos(angle), -np.sin(angle)], axis=-1)  # [t, k2, 2]
-    columns[:, 0, 1] = np.cos(np.pi * taps)
-    first = phase[:, :, None] * columns.reshape(len(taps), short)  # [n1, t, M]
-    first = first.reshape(radix, blocks, block // radix, short).transpose(1, 2, 0, 3)
-    first = first.reshape(1, blocks, block // radix, radix * short)
-
+    phases = window.reshape(taps, radix).T[:, None]  # [p, 1, t]
     if radix == 1:
-        # Pairs as above: bin 0 and bin N/2, then real and imaginary parts.
-        bins = np.stack([np.arange(size // 2)] * 2, axis=-1)
-        bins[0] = 0, size // 2
-        return _Transform(block, 1, first.astype(np.float32), None, _mel_weights(frontend, bins.ravel()))
+        bins = np.arange(size // 2 + 1)
+        turn = 2 * np.pi * np.outer(bins, np.arange(taps)) / size
+        first = phases * np.concatenate([np.cos(turn), -np.sin(turn)])
+        return _Transform(1, 1, first.astype(np.float32), None, bins[None])
 
-    second = np.zeros((short // 2, 2, radix, 2 * radix))  # [k2, part of Y, n1, output]
-    bins = np.zeros((short // 2, 2 * radix), int)
-    phases = np.arange(radix)
-    for k2 in range(short // 2):
-        if k2 == 0:
-            # Y[0] gives bins M k1, of which 0 and N/2 are real; Y[M/2] gives bins M/2 + M k1.
-            targets = [(0, short * k1, part) for k1 in range(radix // 2 + 1) for part in (0, 1)]
-            targets = [t for t in targets if not (t[2] == 1 and t[1] in (0, size // 2))]
-            targets += [(1, short // 2 + short * k1, part) for k1 in range(radix // 2) for part in (0, 1)]
-            for output, (source, k, part) in enumerate(targets):
-                turn = 2 * np.pi * phases * k / size
-                second[0, source, :, output] = -np.sin(turn) if part else np.cos(turn)
-                bins[0, output] = k
-            continue
-        for k1 in range(radix):
-            k = k2 + short * k1
-            turn = 2 * np.pi * phases * k / size
-            second[k2, 0, :, 2 * k1], second[k2, 1, :, 2 * k1] = np.cos(turn), np.sin(turn)
-            second[k2, 0, :, 2 * k1 + 1], second[k2, 1, :, 2 * k1 + 1] = -np.sin(turn), np.cos(turn)
-            bins[k2, 2 * k1 : 2 * k1 + 2] = min(k, size - k)  # the mirrored bin has the same power
-    second = (
-        second.reshape(short // 2, 2 * radix, 2 * radix).transpose(1, 0, 2).reshape(1, 1, 2 * radix, size)
-    )
-    weights = _mel_weights(frontend, bins.ravel())
-    return _Transform(block, radix, first.astype(np.float32), second.astype(np.float32), weights)
+    short = size // radix
+    turn = 2 * np.pi * np.outer(np.arange(short // 2), np.arange(taps)) / short
+    columns = np.stack([np.cos(turn), -np.sin(turn)], axis=1)  # [k2, part, t]
+    columns[0, 1] = np.cos(np.pi * np.arange(taps))
+    first = phases * columns.reshape(short, taps)
+    lanes = max(1, radix // 8)
+    second, bins = _second(size, radix, lanes)
+    return _Transform(radix, lanes, first.astype(np.float32), second.astype(np.float32), bins)
 
 
-def _mel_weights(frontend: FrontEnd, bins: np.ndarray) -> np.ndarray:
-    """float32 [N, mels]: the filter bank's row of the bin that each squared part belongs to."""
-    return mel_filters(frontend)[bins].astype(np.float32)
+def _second(size: int, radix: int, lanes: int) -> tuple[np.ndarray, np.ndarray]:
+    """`second` in float64 and `bins` of `_Transform`."""
+    short, inner = size // radix, radix // lanes
+    groups, slots, half = short // 2, inner + 1, inner // 2
+    # Bins of lane 0. A real Y gives half of its bins twice: slots 0 to half take Y[0], the rest Y[M/2].
+    k = np.arange(groups)[:, None] + short * np.arange(slots)
+    k[0, half + 1 :] = groups + short * np.arange(half, inner)
+    used = np.ones(k.shape, bool)
+    used[1:, inner] = False
+    phase = lanes * np.arange(inner) + np.arange(lanes)[:, None]  # [q, p']
+    turn = 2 * np.pi * k[None, :, :, None] * phase[:, None, None] / size  # [q, k2, slot, p']
+    cos, sin = np.cos(turn) * used[..., None], np.sin(turn) * used[..., None]
+    second = np.stack([np.stack([cos, sin], axis=3), np.stack([-sin, cos], axis=3)], axis=2)
+    # [q, k2, part of Z, slot, part of Y, p']; of two real parts each slot of k2 = 0 takes one, as a real one.
+    second[:, 0, 0, half + 1 :, 1], second[:, 0, 0, half + 1 :, 0] = cos[:, 0, half + 1 :], 0
+    second[:, 0, 1, half + 1 :, 1], second[:, 0, 1, half + 1 :, 0] = -sin[:, 0, half + 1 :], 0
+    second[:, 0, :, : half + 1, 1] = 0
+
+    bins = (k + size // lanes * np.arange(lanes)[:, None, None]) % size
+    bins = np.where(used, np.minimum(bins, size - bins), -1).transpose(
+        0, 2, 1
+    )  # the mirrored bin: the same power
+    repeated = np.ones(bins.size, bool)
+    repeated[np.unique(bins, return_index=True)[1]] = False
+    bins = np.where(repeated, -1, bins.ravel()).reshape(lanes, slots * groups)
+    return second.reshape(lanes * groups, 2 * slots, 2 * inner), bins
+
+
+@dataclass(frozen=True, eq=False)
+class _Band:
+    """Neighbouring mels.
+
+    Attributes:
+        rows: (lane, begin, end) of the powers under them, one range a lane.
+        weights: float32 [1, mels of the band, rows in all].
+    """
+
+    rows: tuple[tuple[int, int, int], ...]
+    weights: np.ndarray
+
+
+@lru_cache(maxsize=4)
+def _bands(frontend: FrontEnd) -> tuple[_Band, ...]:
+    """The mel product in bands, cut where it costs least: a product's outputs come in tiles of 6 on ARM."""
+    bins = _transform(frontend).bins
+    filters = mel_filters(frontend) * np.exp(-_shift(frontend))
+    weights = np.where((bins >= 0)[..., None], filters[bins], 0.0)  # [lane, row, mel]
+    row = np.arange(bins.shape[1])[:, None]
+    begins = np.where(weights > 0, row, bins.shape[1]).min(axis=1)
+    ends = np.where(weights > 0, row + 1, 0).max(axis=1)
+
+    def rows(start: int, stop: int) -> list[tuple[int, int, int]]:
+        spans = zip(begins[:, start:stop].min(axis=1), ends[:, start:stop].max(axis=1), strict=True)
+        return [(lane, int(a), int(b)) for lane, (a, b) in enumerate(spans) if a < b] or [(0, 0, 1)]
+
+    def cost(start: int, stop: int) -> float:
+        """A76 instructions a frame, from counts of single ops: tiles, copied and packed rows, dispatch."""
+        deep = sum(b - a for _, a, b in rows(start, stop))
+        return -(-(stop - start) // 6) * (85 + 15 * deep) / 8 + 2 * deep + 60
+
+    best: list[tuple[float, list[int]]] = [(0.0, [])]
+    for stop in range(1, frontend.mels + 1):
+        best.append(min((best[s][0] + cost(s, stop), [*best[s][1], s]) for s in range(stop)))
+    starts = best[-1][1]
+    bands = []
+    for start, stop in zip(starts, [*starts[1:], frontend.mels], strict=True):
+        taken = rows(start, stop)
+        parts = np.concatenate([weights[lane, a:b, start:stop] for lane, a, b in taken])
+        bands.append(_Band(tuple(taken), parts.T[None].astype(np.float32)))
+    return tuple(bands)
+
+
+def _shift(frontend: FrontEnd) -> np.ndarray:
+    """What the mel weights take off the logarithm: the means of `fixed`, where float32 holds their exponential."""
+    return np.clip(frontend.mean, -60, 60) if frontend.normalise == "fixed" else np.zeros(frontend.mels)
 
 
 @keras.saving.register_keras_serializable("tflite_asr")
@@ -131,37 +188,101 @@ class LogMel(keras.layers.Layer):
         return {**super().get_config(), "frontend": self.frontend.to_dict(), "frames": self.frames}
 
     def call(self, samples: Any, mask: Any = None) -> Any:
-        frontend = self.frontend
-        energies = ops.matmul(ops.square(self._spectrum(samples)), _transform(frontend).mels)
-        features = ops.log(energies + np.float32(frontend.log_guard))
-        if frontend.normalise == "fixed":
-            mean, std = np.array(frontend.mean), np.array(frontend.std)
-            features = features * (1 / std).astype(np.float32) - (mean / std).astype(np.float32)
-        elif frontend.normalise == "per_feature":
-            features = _per_feature(features, mask[0, :, None])
-        return features[None]
-
-    def _spectrum(self, samples: Any) -> Any:
-        """Real and imaginary parts of every frame's transform, in `_Transform`'s order: [frames, N]."""
-        frontend, parts = self.frontend, _transform(self.frontend)
-        block, radix, size = parts.block, parts.radix, frontend.fft_size
+        frontend, hop = self.frontend, self.frontend.hop_samples
         if frontend.preemphasis:
             before = ops.pad(samples[:, :-1], ((0, 0), (1, 0)))
             samples = samples - np.float32(frontend.preemphasis) * before
-        left = frontend.fft_size // 2 - (size - frontend.window_samples) // 2 if frontend.centre else 0
-        blocks = (self.frames - 1) * frontend.hop_samples // block + parts.first.shape[1]
-        right = blocks * block - left - samples.shape[1]
-        if left or right:
-            samples = ops.pad(samples, ((0, 0), (left, right)))
-        # Phase-major within a block: the groups of the first convolution lie together.
-        x = ops.transpose(ops.reshape(samples, (1, blocks, block // radix, radix)), (0, 1, 3, 2))
-        x = ops.reshape(x, (1, 1, blocks, block))
-        x = ops.conv(x, parts.first, strides=(1, frontend.hop_samples // block), padding="valid")
-        if parts.second is not None:
-            # [frames, n1, (k2, part)] to [frames, (k2, part), n1]: the groups of the second one.
-            x = ops.transpose(ops.reshape(x, (self.frames, radix, size // radix)), (0, 2, 1))
-            x = ops.conv(ops.reshape(x, (1, 1, self.frames, size)), parts.second, padding="valid")
-        return ops.reshape(x, (self.frames, size))
+        size, length = frontend.fft_size, frontend.window_samples
+        left = size // 2 - (size - length) // 2 if frontend.centre else 0
+        blocks = -(-length // hop)
+        right = (self.frames - 1 + blocks) * hop - left - samples.shape[1]
+        zeros = [np.zeros((1, count), np.float32) for count in (left, right)]
+        samples = _join([part for part in (zeros[0], samples, zeros[1]) if part.shape[1]], axis=1)
+        chunks = []
+        for begin in range(0, self.frames, _CHUNK):
+            frames = min(_CHUNK, self.frames - begin)
+            chunk = samples
+            if frames < self.frames:
+                chunk = ops.slice(samples, (0, begin * hop), (1, (frames - 1 + blocks) * hop))
+            chunks.append(self._features(chunk, frames))
+        features = _join(chunks, axis=0)
+        if frontend.normalise == "per_feature":
+            features = _per_feature(features, mask[0, :, None])
+        return ops.expand_dims(features, 0)
+
+    def _features(self, samples: Any, frames: int) -> Any:
+        """[1, whole hops] to [frames, mels]."""
+        frontend, powers, energies = self.frontend, self._powers(samples, frames), []
+        for band in _bands(frontend):
+            rows = [ops.slice(powers[lane], (0, a, 0), (1, b - a, frames)) for lane, a, b in band.rows]
+            energies.append(ops.matmul(band.weights, _join(rows, axis=1)))
+        shift = _shift(frontend)
+        guard = (frontend.log_guard * np.exp(-shift)).astype(np.float32)[:, None]
+        features = ops.log(ops.reshape(_join(energies, axis=1), (frontend.mels, frames)) + guard)
+        if frontend.normalise == "fixed":
+            rest, scale = np.array(frontend.mean) - shift, 1 / np.array(frontend.std)
+            features = features * scale.astype(np.float32)[:, None]
+            if rest.any():
+                features = features - (rest * scale).astype(np.float32)[:, None]
+        return ops.transpose(features)
+
+    def _powers(self, samples: Any, frames: int) -> list[Any]:
+        """[1, whole hops] to the power of every bin: [1, rows, frames] a lane, rows as in `_Transform.bins`."""
+        parts, hop = _transform(self.frontend), self.frontend.hop_samples
+        radix, taps = parts.radix, parts.first.shape[2]
+        step = hop // radix
+        x = ops.transpose(ops.reshape(samples, (samples.shape[1] // hop, step, radix)), (2, 1, 0))
+        # Row t of a frame's window is row t mod step of the blocks, shifted by t // step.
+        shifted = [
+            ops.slice(x, (0, 0, t // step), (radix, min(step, taps - t), frames))
+            for t in range(0, taps, step)
+        ]
+        x = ops.matmul(parts.first, _join(shifted, axis=1))
+        if parts.second is None:
+            bins = parts.bins.shape[1]
+            real, imaginary = (ops.slice(x, (0, part * bins, 0), (1, bins, frames)) for part in (0, 1))
+            return [ops.square(real) + ops.square(imaginary)]
+        lanes, inner = parts.lanes, radix // parts.lanes
+        x = ops.transpose(ops.reshape(x, (inner, -1, frames)), (1, 0, 2))  # [(q, k2, part), p', frames]
+        x = ops.matmul(parts.second, ops.reshape(x, (-1, 2 * inner, frames)))
+        groups, row = x.shape[0] // lanes, x.shape[1] // 2 * frames
+        x = ops.reshape(x, (lanes * groups, 2, row))
+        z = [
+            tuple(ops.slice(x, (q * groups, part, 0), (groups, 1, row)) for part in (0, 1))
+            for q in range(lanes)
+        ]
+        powers = [ops.transpose(ops.reshape(p, (groups, -1, frames)), (1, 0, 2)) for p in _butterfly(z)]
+        return [ops.reshape(p, (1, -1, frames)) for p in powers]
+
+
+def _butterfly(z: list[Any]) -> list[Any]:
+    """|sum_q W_Q^(q m) Z[q]|^2 for m = 0 to Q - 1, from pairs (real, imaginary); Q is 1, 2 or 4."""
+    import tensorflow as tf
+
+    square, apart = ops.square, tf.math.squared_difference
+    if len(z) == 1:
+        ((re, im),) = z
+        return [square(re) + square(im)]
+    if len(z) == 2:
+        (re0, im0), (re1, im1) = z
+        return [square(re0 + re1) + square(im0 + im1), apart(re0, re1) + apart(im0, im1)]
+    (re0, im0), (re1, im1), (re2, im2), (re3, im3) = z
+    a_re, a_im, b_re, b_im = re0 + re2, im0 + im2, re0 - re2, im0 - im2
+    c_re, c_im, d_re, d_im = re1 + re3, im1 + im3, re1 - re3, im1 - im3
+    return [
+        square(a_re + c_re) + square(a_im + c_im),
+        square(b_re + d_im) + apart(b_im, d_re),
+        apart(a_re, c_re) + apart(a_im, c_im),
+        apart(b_re, d_im) + square(b_im + d_re),
+    ]
+
+
+def _join(parts: Sequence[Any], axis: int) -> Any:
+    """Concatenate, a few at a time."""
+    while len(parts) > 1:
+        batches = [parts[i : i + _JOIN] for i in range(0, len(parts), _JOIN)]
+        parts = [ops.concatenate(batch, axis=axis) if len(batch) > 1 else batch[0] for batch in batches]
+    return parts[0]
 
 
 def _per_feature(features: Any, valid: Any) -> Any:
