@@ -17,7 +17,7 @@ from tflite_asr.cli.terminal import bar, console
     help="Where; by default $TFLITE_ASR_CORES, or a folder in the user's cache.",
 )
 def prepare_core(folder: str | None) -> None:
-    """Lay out the emulated ARM cores that `bench --core` counts instructions on: about 270 MB, fetched by apt and pip."""
+    """Lay out the emulated ARM cores that `bench --core` counts on: about 180 MB, fetched by apt and pip."""
     from tflite_asr.measure.arm import CORES, prepare
 
     with bar() as tell:
