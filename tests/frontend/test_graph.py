@@ -15,7 +15,7 @@ from tflite_asr.audio import read_audio
 from tflite_asr.frontend import FrontEnd, log_mel
 from tflite_asr.frontend.graph import build_frontend, frontend_flatbuffers
 from tflite_asr.manifest import read_manifest
-from tflite_asr.quantize.serialize import read_model
+from tflite_asr.quantize.serialize import read_model, schema
 from tflite_asr.quantize.windows import merge
 from tflite_asr.runtime import open_interpreter
 
@@ -136,6 +136,26 @@ def test_signatures_are_named_static_and_float(shipped_flatbuffer):
     assert (features.shape, features.dtype) == ((1, 800, 80), "float32")
 
 
+def test_every_op_is_one_that_xnnpack_takes(shipped_flatbuffer):
+    """It leaves STRIDED_SLICE that drops an axis, and joins of more than five tensors, to kernels 50 times as slow."""
+    kinds = schema.BuiltinOperator
+    taken = {
+        kinds.ADD,
+        kinds.BATCH_MATMUL,
+        kinds.CONCATENATION,
+        kinds.LOG,
+        kinds.MUL,
+        kinds.RESHAPE,
+        kinds.SLICE,
+    }
+    taken |= {kinds.SQUARE, kinds.SQUARED_DIFFERENCE, kinds.SUB, kinds.TRANSPOSE}
+    model = read_model(shipped_flatbuffer)
+    for op in (op for graph in model.subgraphs for op in graph.operators):
+        kind = model.operatorCodes[op.opcodeIndex].builtinCode
+        assert kind in taken
+        assert kind != kinds.CONCATENATION or len(op.inputs) <= 5
+
+
 @pytest.mark.parametrize("delegate", ["builtin", "reference"])
 def test_other_kernels_agree_too(shipped_flatbuffer, delegate):
     audio = noise(SHIPPED.samples(200), 0.1)
@@ -143,6 +163,15 @@ def test_other_kernels_agree_too(shipped_flatbuffer, delegate):
     assert_faces_agree(
         other.run("frontend_200", {"samples": audio[None]})["features"][0], log_mel(audio, SHIPPED)
     )
+
+
+@pytest.mark.parametrize("name", ["fixed", "nemo", "odd hop"])
+def test_windows_of_no_whole_number_of_chunks(name):
+    """Frames go through the graph 200 at a time: 430 end in a short chunk, and padding falls into two of three."""
+    frontend = CONFIGS[name]
+    (data,) = frontend_flatbuffers(frontend, [430])
+    audio = noise(frontend.samples(430), 0.1)
+    assert_faces_agree(run(data, frontend, 430, audio), log_mel(audio, frontend))
 
 
 def test_per_feature_statistics_are_of_valid_frames_only():

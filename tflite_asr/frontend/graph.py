@@ -12,8 +12,8 @@ Each mel band multiplies the bins under it alone; means of `fixed` features lie 
 Chunks of 200 frames keep what lies between two ops in the cache.
 
 Against the form before (both stages as grouped convolutions, one mel product of all squares), one thread, LiteRT 2.3.0:
-    millions of instructions on an emulated Cortex-A76         16 s: 46.4 to 23.8   4 s: 11.7 to 6.0
-    ms on x86 with AVX512, in turn with the int8 model         16 s: 4.2 to 3.4     4 s: .83 to .71
+    millions of instructions on an emulated Cortex-A76         16 s: 46.4 to 23.7   4 s: 11.7 to 5.9
+    ms on x86 with AVX512, in turn with the int8 model         16 s: 4.1 to 3.2     4 s: .78 to .70
     ms on x86 with tflite-runtime 2.14                                              4 s: 9.9 to 1.5
 Tried, of A76 instructions at 4 s: grouped convolutions with banded mels 7.4 (and 20 % fewer ms on x86 than this), with
 a radix-2 butterfly 7.3, with a radix-4 one 6.7; the first stage a convolution and the second as here 6.2.
@@ -194,17 +194,11 @@ class LogMel(keras.layers.Layer):
             samples = samples - np.float32(frontend.preemphasis) * before
         size, length = frontend.fft_size, frontend.window_samples
         left = size // 2 - (size - length) // 2 if frontend.centre else 0
-        blocks = -(-length // hop)
-        right = (self.frames - 1 + blocks) * hop - left - samples.shape[1]
-        zeros = [np.zeros((1, count), np.float32) for count in (left, right)]
-        samples = _join([part for part in (zeros[0], samples, zeros[1]) if part.shape[1]], axis=1)
         chunks = []
         for begin in range(0, self.frames, _CHUNK):
             frames = min(_CHUNK, self.frames - begin)
-            chunk = samples
-            if frames < self.frames:
-                chunk = ops.slice(samples, (0, begin * hop), (1, (frames - 1 + blocks) * hop))
-            chunks.append(self._features(chunk, frames))
+            span = (frames - 1 - (-length // hop)) * hop
+            chunks.append(self._features(_cut(samples, begin * hop - left, span), frames))
         features = _join(chunks, axis=0)
         if frontend.normalise == "per_feature":
             features = _per_feature(features, mask[0, :, None])
@@ -283,6 +277,18 @@ def _join(parts: Sequence[Any], axis: int) -> Any:
         batches = [parts[i : i + _JOIN] for i in range(0, len(parts), _JOIN)]
         parts = [ops.concatenate(batch, axis=axis) if len(batch) > 1 else batch[0] for batch in batches]
     return parts[0]
+
+
+def _cut(samples: Any, begin: int, count: int) -> Any:
+    """`count` samples from `begin`, [1, count], with zeros where there are none."""
+    start, stop = max(begin, 0), min(begin + count, samples.shape[1])
+    inside = [] if start >= stop else [samples]
+    if inside and stop - start < samples.shape[1]:
+        inside = [ops.slice(samples, (0, start), (1, stop - start))]
+    before = min(max(-begin, 0), count)
+    after = count - before - max(stop - start, 0)
+    zeros = [np.zeros((1, many), np.float32) for many in (before, after)]
+    return _join([part for part in (zeros[0], *inside, zeros[1]) if part.shape[1]], axis=1)
 
 
 def _per_feature(features: Any, valid: Any) -> Any:
