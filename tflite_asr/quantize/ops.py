@@ -44,7 +44,19 @@ FIXED_OUTPUT: dict[str, tuple[float, float]] = {
 # in int8. Not NEG: its int8 kernel negates the stored integers, whatever the zero point, and turns -128
 # into -128.
 FOLDABLE = frozenset(
-    {"ABS", "ELU", "EXP", "EXPAND_DIMS", "LEAKY_RELU", "LOG", "MINIMUM", "REDUCE_MAX", "RELU6", "SPLIT_V", "SQUEEZE"}
+    {
+        "ABS",
+        "ELU",
+        "EXP",
+        "EXPAND_DIMS",
+        "LEAKY_RELU",
+        "LOG",
+        "MINIMUM",
+        "REDUCE_MAX",
+        "RELU6",
+        "SPLIT_V",
+        "SQUEEZE",
+    }
 )
 
 # The op version that TensorFlow 2.21 writes where an activation is int8; ops that are not listed keep
