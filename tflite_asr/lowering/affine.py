@@ -15,6 +15,7 @@ from collections.abc import Set
 import keras
 import numpy as np
 
+from tflite_asr.lowering.centring import over_last_axis
 from tflite_asr.lowering.layer_normalization import NORMS, written_out
 from tflite_asr.lowering.relative_attention import PerHeadRelativeAttention
 from tflite_asr.lowering.replacement import Replacement, consumers, producer
@@ -50,10 +51,9 @@ class AffineFold:
             return False
         if not (norm.scale or norm.center) or not norm._inbound_nodes:
             return False
-        rank = len(norm._inbound_nodes[0].input_tensors[0].shape)
         readers = consumers(norm)
         return (
-            [axis % rank for axis in norm.axis] == [rank - 1]
+            over_last_axis(norm)
             and bool(readers)
             and all(_reads(reader) and producer(reader) is norm for reader in readers)
         )

@@ -18,7 +18,6 @@ from keras import ops
 from tflite_asr.lowering.replacement import Replacement, consumers, producer
 from tflite_asr.models.layers import RelativeAttention
 
-_SUMS = ("Add",)
 _SILENT_AT_INFERENCE = (keras.layers.Dropout, keras.layers.SpatialDropout1D)
 
 
@@ -47,14 +46,16 @@ class Centre(keras.layers.Layer):
 
 
 def is_norm(operation: keras.Operation) -> bool:
-    """Whether it is a layer norm over the last axis."""
+    """Whether it is a layer norm over the last axis, called once."""
     if type(operation) is not keras.layers.LayerNormalization or operation.rms_scaling:
         return False
-    node = operation._inbound_nodes[0] if len(operation._inbound_nodes) == 1 else None
-    if node is None:
-        return False
-    rank = len(node.input_tensors[0].shape)
-    return [axis % rank for axis in operation.axis] == [rank - 1]
+    return len(operation._inbound_nodes) == 1 and over_last_axis(operation)
+
+
+def over_last_axis(norm: keras.layers.LayerNormalization) -> bool:
+    """Whether a norm that has been called takes its mean and variance over channels alone."""
+    rank = len(norm._inbound_nodes[0].input_tensors[0].shape)
+    return [axis % rank for axis in norm.axis] == [rank - 1]
 
 
 class ResidualCentring:
@@ -152,7 +153,7 @@ class ResidualCentring:
 
 def _is_sum(operation: keras.Operation) -> bool:
     """A sum of tensors of one shape."""
-    if type(operation).__name__ not in _SUMS or len(operation._inbound_nodes) != 1:
+    if type(operation).__name__ != "Add" or len(operation._inbound_nodes) != 1:
         return False
     tensors = operation._inbound_nodes[0].input_tensors
     return len(tensors) > 1 and len({tuple(tensor.shape) for tensor in tensors}) == 1
