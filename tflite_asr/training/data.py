@@ -131,7 +131,7 @@ def training_batches(
             if (
                 frames * frontend.hop_seconds <= limit
                 and frames >= 16
-                and fewest >= _needed(corpus.labels[index])
+                and fewest > _needed(corpus.labels[index])  # the space to a clip that is joined needs a frame too
             ):
                 kept.append((corpus, int(index)))
     longest = round(max(limit, recipe.augmentation.join_seconds) / frontend.hop_seconds)
@@ -207,7 +207,7 @@ def _examples(
             clips.append(other)
         silences = [0] * (len(clips) + 1)
         if len(clips) > 1 or rng.random() < settings.join_share:
-            silences = [int(rng.uniform(*settings.silence) * frames_per_second) for _ in silences]
+            silences = [max(0, int(rng.uniform(*settings.silence) * frames_per_second)) for _ in silences]
         examples.append(Example(tuple(clips), tuple(silences), int(rng.integers(2**31))))
     return examples
 

@@ -24,8 +24,8 @@ class Augmentation:
         join_share: chance that another clip follows a clip, and another that one; as many single clips get silence.
             Without it a model that has only heard short clips loses words in long recordings.
         join_seconds: the longest joined recording.
-        silence: range of the silence before, between and after, in seconds; two logit frames at least between two
-            clips, where CTC spells the space.
+        silence: range of the silence before, between and after, in seconds. A negative draw is none at all: without
+            such joins a model that has only heard rooms fade into each other fails where recordings are cut together.
         frequency_masks, frequency_width, time_masks, time_fraction: SpecAugment (Park et al. 2019).
     """
 
@@ -36,7 +36,7 @@ class Augmentation:
     noise_db: tuple[float, float] = (-40.0, -12.0)
     join_share: float = 0.0
     join_seconds: float = 16.0
-    silence: tuple[float, float] = (0.1, 0.8)
+    silence: tuple[float, float] = (-0.3, 0.6)
     frequency_masks: int = 2
     frequency_width: int = 12
     time_masks: int = 2
