@@ -32,6 +32,11 @@ def snr_db(reference: np.ndarray, logits: np.ndarray) -> float:
     _check(reference, logits)
     signal = float(np.square(reference, dtype=np.float64).sum())
     noise = float(np.square(logits.astype(np.float64) - reference).sum())
+    return decibels(signal, noise)
+
+
+def decibels(signal: float, noise: float) -> float:
+    """Ratio of two energies in dB, at most `CEILING_DB`."""
     if noise <= signal * 10 ** (-CEILING_DB / 10):
         return CEILING_DB
     return 10.0 * float(np.log10(max(signal, np.finfo(np.float64).tiny) / noise))
