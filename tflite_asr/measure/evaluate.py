@@ -17,7 +17,7 @@ from tflite_asr.measure.evaluation import Evaluation, Result, scores
 from tflite_asr.measure.fidelity import argmax_agreement, dequantise, snr_db
 from tflite_asr.measure.footprint import footprint
 from tflite_asr.runtime import Transcriber
-from tflite_asr.tokens import normalise_text
+from tflite_asr.tokens import Tokens, normalise_text
 
 Progress = Callable[[int, int], None]
 ReferenceLogits = Mapping[Path, np.ndarray]
@@ -56,31 +56,18 @@ def evaluate(
         Finding: a broken bundle.
     """
     transcriber = Transcriber(bundle, runtime, delegate, threads)
-    utterances = _utterances(manifests, transcriber, limit)
-    float_side = None
+    utterances = utterances_of(manifests, transcriber.tokens, limit)
+    float_side: Transcriber | ReferenceLogits | None
     if isinstance(reference, (Bundle, str, Path)):
-        float_side, reference = _float_side(reference, runtime, delegate, threads), None
+        float_side = _float_side(reference, runtime, delegate, threads)
+    else:
+        float_side = reference
     transcriber.warm_up()
-    results = []
-    for done, (manifest, utterance) in enumerate(utterances, 1):
-        audio = read_audio(utterance.audio_filepath, transcriber.frontend.sample_rate)
-        recognition = transcriber.recognise(audio)
-        text = normalise_text(recognition.transcript.text)
-        result = Result(manifest, utterance, text, recognition.audio_seconds, recognition.seconds)
-        expected = None
-        if float_side is not None:
-            expected = float_side.logits(audio)
-        elif reference is not None:
-            expected = _looked_up(reference, utterance)
-        if expected is not None and len(expected):
-            result = _with_fidelity(result, transcriber, recognition.logits, expected)
-        results.append(result)
-        if progress:
-            progress(done, len(utterances))
+    results = recognise(transcriber, utterances, float_side, progress)
     verdict = integer_only
     if verdict is None:
         verdict = audit(transcriber.bundle.model_path, load=False).integer_only
-    names = _corpus_names([manifest for manifest, _ in utterances])
+    names = corpus_names([manifest for manifest, _ in utterances])
     by_corpus = {name: [r for r in results if r.manifest == path] for path, name in names.items()}
     return Evaluation(
         bundle=transcriber.bundle,
@@ -98,6 +85,41 @@ def evaluate(
     )
 
 
+def recognise(
+    transcriber: Transcriber,
+    utterances: Sequence[tuple[Path, Utterance]],
+    reference: Transcriber | ReferenceLogits | None = None,
+    progress: Progress | None = None,
+) -> list[Result]:
+    """What a bundle hears in each utterance, and how far its logits lie from the float ones where those are given.
+
+    Args:
+        utterances: (the manifest that lists it, the record) each.
+        reference: the float bundle, loaded, or its logits.
+        progress: called with (done, all) after each.
+
+    Raises:
+        TfliteAsrError: an audio file that cannot be read, or of which there are no float logits.
+    """
+    results = []
+    for done, (manifest, utterance) in enumerate(utterances, 1):
+        audio = read_audio(utterance.audio_filepath, transcriber.frontend.sample_rate)
+        recognition = transcriber.recognise(audio)
+        text = normalise_text(recognition.transcript.text)
+        result = Result(manifest, utterance, text, recognition.audio_seconds, recognition.seconds)
+        expected = None
+        if isinstance(reference, Transcriber):
+            expected = reference.logits(audio)
+        elif reference is not None:
+            expected = _looked_up(reference, utterance)
+        if expected is not None and len(expected):
+            result = _with_fidelity(result, transcriber, recognition.logits, expected)
+        results.append(result)
+        if progress:
+            progress(done, len(utterances))
+    return results
+
+
 def reference_logits(
     bundle: Bundle | str | Path,
     manifests: str | Path | Sequence[str | Path],
@@ -110,7 +132,7 @@ def reference_logits(
 ) -> dict[Path, np.ndarray]:
     """A float bundle's logits by audio file, to hand to several `evaluate`s; raises as `evaluate`."""
     transcriber = _float_side(bundle, runtime, delegate, threads)
-    utterances = _utterances(manifests, transcriber, limit)
+    utterances = utterances_of(manifests, transcriber.tokens, limit)
     logits = {}
     for done, (_, utterance) in enumerate(utterances, 1):
         logits[utterance.audio_filepath] = transcriber.logits(utterance.audio_filepath)
@@ -130,13 +152,18 @@ def _float_side(bundle: Bundle | str | Path, runtime: str, delegate: str, thread
     return transcriber
 
 
-def _utterances(
-    manifests: str | Path | Sequence[str | Path], transcriber: Transcriber, limit: int | None
+def utterances_of(
+    manifests: str | Path | Sequence[str | Path], tokens: Tokens | None = None, limit: int | None = None
 ) -> list[tuple[Path, Utterance]]:
+    """The first `limit` records of each manifest, with the manifest that lists them.
+
+    Raises:
+        TfliteAsrError: no manifest, or what `read_manifest` raises.
+    """
     paths = [manifests] if isinstance(manifests, (str, Path)) else list(manifests)
     if not paths:
         raise TfliteAsrError("no manifest to evaluate on; give at least one")
-    return [(Path(p), u) for p in paths for u in read_manifest(p, transcriber.tokens)[:limit]]
+    return [(Path(p), u) for p in paths for u in read_manifest(p, tokens)[:limit]]
 
 
 def _looked_up(reference: ReferenceLogits, utterance: Utterance) -> np.ndarray:
@@ -157,7 +184,7 @@ def _with_fidelity(
     return replace(result, snr_db=snr_db(expected, real), agreeing_frames=agreeing, frames=frames)
 
 
-def _corpus_names(manifests: Sequence[Path]) -> dict[Path, str]:
+def corpus_names(manifests: Sequence[Path]) -> dict[Path, str]:
     """Folder and stem (`an4/test`) for each manifest: short, and unlike the path the same on every machine."""
     names: dict[Path, str] = {}
     for path in dict.fromkeys(manifests):
