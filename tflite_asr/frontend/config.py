@@ -26,10 +26,12 @@ class FrontEnd:
         window_seconds, hop_seconds: analysis window and step.
         fft_size: points of the Fourier transform; the window is padded with zeros at its end (or, with `centre`,
             on both sides, as librosa does).
-        window: "hann" (periodic).
-        centre: pad half an FFT on both sides (imported models); shipped models do not, so that a stream and a whole
-            file give the same numbers.
-        preemphasis: coefficient a of y[t] = x[t] - a x[t-1]; 0 switches it off.
+        window: "hann" (periodic) or "hann_symmetric" (NeMo's).
+        centre: pad half an FFT of zeros on both sides (imported models); shipped models do not, so that a stream and a
+            whole file give the same numbers.
+        drop_last: with `centre`, leave out the frame whose centre is the end of the audio, as NeMo does.
+        preemphasis: coefficient a of y[t] = x[t] - a x[t-1]; 0 switches it off. Where a recording is laid into a longer
+            array, it goes on as x[end] a^k, which pre-emphasis turns into silence; zeros would leave a click.
         log_guard: added to a mel's energy before the natural logarithm. log(1e-8) = -18.4 is the 3rd percentile of a
             quiet corpus (an4, median level -31 dBFS), and keeps digital silence from stretching the range.
         mel_scale: "slaney" (librosa's default, area-normalised) or "htk".
@@ -45,6 +47,7 @@ class FrontEnd:
     fft_size: int = 512
     window: str = "hann"
     centre: bool = False
+    drop_last: bool = False
     preemphasis: float = 0.0
     log_guard: float = 1e-8
     mel_scale: str = "slaney"
@@ -57,7 +60,7 @@ class FrontEnd:
 
     def __post_init__(self) -> None:
         choices = {
-            "window": ("hann",),
+            "window": ("hann", "hann_symmetric"),
             "mel_scale": ("slaney", "htk"),
             "normalise": ("fixed", "per_feature", "none"),
         }
@@ -67,6 +70,8 @@ class FrontEnd:
                     f"front end: {name} is {getattr(self, name)!r}; give one of {', '.join(allowed)}"
                 )
         self._check_numbers()
+        if self.drop_last and not self.centre:
+            raise TfliteAsrError("front end: drop_last says nothing without centre; leave it out")
         if self.normalise == "fixed" and not (len(self.mean) == len(self.std) == self.mels):
             raise TfliteAsrError(
                 f"front end: normalise = fixed needs {self.mels} means and deviations, "
@@ -102,14 +107,25 @@ class FrontEnd:
     def frames(self, samples: int) -> int:
         """Frames that `samples` samples give: only whole windows count unless centred."""
         if self.centre:
-            return 1 + samples // self.hop_samples
+            return samples // self.hop_samples + (0 if self.drop_last else 1)
         return 0 if samples < self.window_samples else 1 + (samples - self.window_samples) // self.hop_samples
 
     def samples(self, frames: int) -> int:
         """The fewest samples that give `frames` frames."""
         if self.centre:
-            return (frames - 1) * self.hop_samples
+            return (frames - (0 if self.drop_last else 1)) * self.hop_samples
         return (frames - 1) * self.hop_samples + self.window_samples
+
+    def reach(self, frames: int) -> int:
+        """Samples that `frames` frames look at, the first being the first of the audio; centred frames look on."""
+        return max((frames - 1) * self.hop_samples + self.window_samples - self.samples_before, 0)
+
+    @property
+    def samples_before(self) -> int:
+        """Samples before the first that the first frame's window covers: 0 unless centred."""
+        if not self.centre:
+            return 0
+        return self.fft_size // 2 - (self.fft_size - self.window_samples) // 2
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for TOML and JSON."""

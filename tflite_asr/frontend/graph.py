@@ -35,7 +35,7 @@ import numpy as np
 from keras import ops
 
 from tflite_asr.frontend.config import FrontEnd
-from tflite_asr.frontend.log_mel import hann_window, mel_filters
+from tflite_asr.frontend.log_mel import analysis_window, mel_filters
 
 _RADICES = (32, 16, 8, 4, 2)
 # Frames that go through the graph at a time.
@@ -71,7 +71,7 @@ def _transform(frontend: FrontEnd) -> _Transform:
     radix = next((r for r in _RADICES if hop % r == 0 and size % (2 * r) == 0), 1)
     taps = -(-length // radix)
     window = np.zeros(taps * radix)
-    window[:length] = hann_window(length).astype(np.float32)
+    window[:length] = analysis_window(frontend).astype(np.float32)
     phases = window.reshape(taps, radix).T[:, None]  # [p, 1, t]
     if radix == 1:
         bins = np.arange(size // 2 + 1)
@@ -170,7 +170,7 @@ def _shift(frontend: FrontEnd) -> np.ndarray:
 class LogMel(keras.layers.Layer):
     """Samples to log-mel features.
 
-    Input: float32 [1, frontend.samples(frames)]; for `normalise = per_feature` also a mask, float32 [1, frames], 1 on
+    Input: float32 [1, frontend.reach(frames)]; for `normalise = per_feature` also a mask, float32 [1, frames], 1 on
     valid frames.
     Output: float32 [1, frames, mels], normalised as the config says.
 
@@ -192,8 +192,7 @@ class LogMel(keras.layers.Layer):
         if frontend.preemphasis:
             before = ops.pad(samples[:, :-1], ((0, 0), (1, 0)))
             samples = samples - np.float32(frontend.preemphasis) * before
-        size, length = frontend.fft_size, frontend.window_samples
-        left = size // 2 - (size - length) // 2 if frontend.centre else 0
+        length, left = frontend.window_samples, frontend.samples_before
         chunks = []
         for begin in range(0, self.frames, _CHUNK):
             frames = min(_CHUNK, self.frames - begin)
@@ -305,10 +304,10 @@ def _per_feature(features: Any, valid: Any) -> Any:
 def build_frontend(frontend: FrontEnd, frames: int) -> keras.Model:
     """A Functional model of one static length.
 
-    Inputs: `samples` float32 [1, frontend.samples(frames)]; `mask` float32 [1, frames] for `per_feature`.
+    Inputs: `samples` float32 [1, frontend.reach(frames)]; `mask` float32 [1, frames] for `per_feature`.
     Output: `features` float32 [1, frames, mels].
     """
-    inputs = {"samples": keras.Input(batch_shape=(1, frontend.samples(frames)), name="samples")}
+    inputs = {"samples": keras.Input(batch_shape=(1, frontend.reach(frames)), name="samples")}
     if frontend.normalise == "per_feature":
         inputs["mask"] = keras.Input(batch_shape=(1, frames), name="mask")
     features = LogMel(frontend, frames, name="log_mel")(*inputs.values())

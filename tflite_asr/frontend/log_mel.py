@@ -14,6 +14,13 @@ def hann_window(length: int) -> np.ndarray:
     return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
 
 
+def analysis_window(frontend: FrontEnd) -> np.ndarray:
+    """The config's window, float64 [window_samples]."""
+    if frontend.window == "hann_symmetric" and frontend.window_samples > 1:
+        return np.append(hann_window(frontend.window_samples - 1), 0.0)
+    return hann_window(frontend.window_samples)
+
+
 def _hz_to_mel(hz: np.ndarray, scale: str) -> np.ndarray:
     if scale == "htk":
         return 2595.0 * np.log10(1.0 + hz / 700.0)
@@ -61,6 +68,7 @@ def log_mel(audio: np.ndarray, frontend: FrontEnd) -> np.ndarray:
         float32 [frames, mels]: natural-log mel energies, normalised as the config says; [0, mels] for audio shorter
         than one window.
     """
+    frames = frontend.frames(len(audio))
     if frontend.preemphasis:
         audio = np.append(audio[:1], audio[1:] - frontend.preemphasis * audio[:-1])
     offset = 0
@@ -70,11 +78,11 @@ def log_mel(audio: np.ndarray, frontend: FrontEnd) -> np.ndarray:
         span = frontend.fft_size
     else:
         span = frontend.window_samples
-    if len(audio) < span:
+    if not frames:
         return np.zeros((0, frontend.mels), np.float32)
-    framed = np.lib.stride_tricks.sliding_window_view(audio, span)[:: frontend.hop_samples]
+    framed = np.lib.stride_tricks.sliding_window_view(audio, span)[:: frontend.hop_samples][:frames]
     framed = framed[:, offset : offset + frontend.window_samples]
-    window = hann_window(frontend.window_samples).astype(np.float32)
+    window = analysis_window(frontend).astype(np.float32)
     spectrum = np.fft.rfft(framed * window, n=frontend.fft_size)
     power = np.square(spectrum.real) + np.square(spectrum.imag)
     features = np.log(power @ mel_filters(frontend) + frontend.log_guard)

@@ -206,9 +206,13 @@ def frontend_inputs(
     for first in range(0, frames, block):
         valid = min(block, frames - first)
         start = first * frontend.hop_samples
-        held = samples[start : start + frontend.samples(valid)]
-        inputs = {"samples": np.zeros((1, frontend.samples(block)), np.float32)}
-        inputs["samples"][0, : len(held)] = held
+        held = samples[start : start + frontend.reach(valid)]
+        room = np.zeros(frontend.reach(block), np.float32)
+        room[: len(held)] = held
+        if frontend.preemphasis and len(held):  # goes on as pre-emphasis turns into silence
+            beyond = np.arange(1, len(room) - len(held) + 1)
+            room[len(held) :] = held[-1] * frontend.preemphasis**beyond
+        inputs = {"samples": room[None]}
         if frontend.normalise == "per_feature":
             inputs["mask"] = (np.arange(block) < valid).astype(np.float32)[None]
         blocks.append(inputs)

@@ -126,8 +126,8 @@ def count_bundle(
     inputs = seeded_inputs(model.signatures[signature])
     if frontend is not None and bundle.frontend_path.is_file():
         if samples is None:
-            samples = shipped_speech(frontend.sample_rate, frontend.samples(frames))
-        samples = np.resize(samples, frontend.samples(frames)).astype(np.float32)
+            samples = shipped_speech(frontend.sample_rate, frontend.reach(frames))
+        samples = np.resize(samples, frontend.reach(frames)).astype(np.float32)
         block_name, blocks = frontend_inputs(frontend, bundle.windows, samples, frames, frames)
         host = open_interpreter(bundle.frontend_path)
         made = [host.run(block_name, block) for block in blocks]
