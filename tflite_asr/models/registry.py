@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import keras
 import tflite_asr.models.layers  # noqa: F401  registers the layers that safe mode looks up
 from tflite_asr.errors import TfliteAsrError
 from tflite_asr.models.conformer import SIZES, ConformerConfig, build_conformer
+from tflite_asr.models.quartznet import JASPER_SIZES, QUARTZNET_SIZES, QuartzNetConfig, build_quartznet
 from tflite_asr.models.torch_names import allow_dots
 
 allow_dots()
@@ -19,7 +21,11 @@ _PROBE = keras.Input((1,))
 FUNCTIONAL: type = type(
     keras.Model(_PROBE, _PROBE)
 )  # the class that Keras gives Functional models, and names nowhere
-ARCHITECTURES = {"conformer": (ConformerConfig, build_conformer, SIZES)}
+ARCHITECTURES: dict[str, tuple[type, Callable[[Any], keras.Model], dict[str, Any]]] = {
+    "conformer": (ConformerConfig, build_conformer, SIZES),
+    "quartznet": (QuartzNetConfig, build_quartznet, QUARTZNET_SIZES),
+    "jasper": (QuartzNetConfig, build_quartznet, JASPER_SIZES),
+}
 
 
 def config_class(architecture: str) -> type:
