@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tflite_asr.measure.bench import Benchmark, bench
     from tflite_asr.measure.evaluate import evaluate
     from tflite_asr.measure.evaluation import Evaluation
+    from tflite_asr.nemo import Imported, import_nemo
     from tflite_asr.pipeline import export, shipped_models, slim_checkpoint
     from tflite_asr.runtime.transcriber import Transcriber
     from tflite_asr.synthesis.representative import representative_dataset
@@ -36,6 +37,7 @@ _HOMES = {
     "Evaluation": "measure.evaluation",
     "Finding": "errors",
     "FrontEnd": "frontend",
+    "Imported": "nemo",
     "ModelFacts": "facts",
     "TfliteAsrError": "errors",
     "Tokens": "tokens",
@@ -43,6 +45,7 @@ _HOMES = {
     "bench": "measure.bench",
     "evaluate": "measure.evaluate",
     "export": "pipeline",
+    "import_nemo": "nemo",
     "representative_dataset": "synthesis.representative",
     "shipped_models": "pipeline",
     "slim_checkpoint": "pipeline",
@@ -55,6 +58,7 @@ __all__ = [
     "Evaluation",
     "Finding",
     "FrontEnd",
+    "Imported",
     "ModelFacts",
     "TfliteAsrError",
     "Tokens",
@@ -63,6 +67,7 @@ __all__ = [
     "bench",
     "evaluate",
     "export",
+    "import_nemo",
     "load",
     "representative_dataset",
     "shipped_models",
@@ -71,13 +76,13 @@ __all__ = [
 ]
 
 
-def load(bundle: Any, runtime: str = "litert", delegate: str = "xnnpack", threads: int = 1) -> Transcriber:
+def load(bundle: Any, runtime: str = "litert", delegate: str | None = None, threads: int = 1) -> Transcriber:
     """A bundle, checked and ready to transcribe: `tflite_asr.load(folder).transcribe("recording.wav").text`.
 
     Args:
         bundle: a bundle's folder, or a `Bundle`.
         runtime: "litert" or "tflite-runtime".
-        delegate: "xnnpack", "builtin" or "reference".
+        delegate: "xnnpack", "builtin" or "reference"; None for the one that the bundle names.
         threads: of the interpreter.
 
     Raises:

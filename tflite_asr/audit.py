@@ -19,6 +19,7 @@ from typing import Any
 
 from tflite_asr.errors import Finding, TfliteAsrError
 from tflite_asr.flatbuffer import Model, Operator, Subgraph, read_flatbuffer
+from tflite_asr.releases import newest
 
 INTEGER_TYPES = frozenset({"INT2", "INT4", "INT8", "INT16", "INT32", "INT64", "BOOL"})
 _BITS = {
@@ -99,11 +100,27 @@ class AuditReport:
         loading = [name for name, outcome in self.runtimes.items() if outcome == "loads"]
         return min(loading, key=_age) if loading else None
 
+    @property
+    def first_release(self) -> str | None:
+        """The TFLite release that first ran every op at its version, by the table of releases.py; None where that is
+        later than the table."""
+        found = newest(self.versions)
+        return found[0] if found else None
+
+    def first_release_line(self) -> str:
+        """The same with the op that asks for it."""
+        found = newest(self.versions)
+        if found is None:
+            return "any"
+        release, op, version = found
+        return f"{release or 'later than 2.20'} ({op} version {version})"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
             **asdict(self),
             "oldest_runtime": self.oldest_runtime,
+            "first_release": self.first_release,
             "offending": [asdict(one) for one in self.offending],
         }
 
@@ -121,7 +138,8 @@ class AuditReport:
             *((f"multiply-adds of {name}", f"{count:,}") for name, count in self.macs.items()),
             ("ops", ", ".join(f"{name} {count}" for name, count in self.ops.items())),
             *((f"on {name}", outcome) for name, outcome in self.runtimes.items()),
-            ("oldest runtime", self.oldest_runtime or "not tried"),
+            ("oldest runtime tried", self.oldest_runtime or "not tried"),
+            ("first TFLite release", self.first_release_line()),
         ]
 
 

@@ -46,6 +46,8 @@ class BundleInfo:
         calibration: method, seed, budget and the digest of the ranges; None where nothing was calibrated.
         files: `{relative path: {"bytes", "sha256"}}` of every file but bundle.json; filled when written.
         made_with: versions of what made it.
+        min_runtime: the TFLite release that both flatbuffers were written for, "2.14"; None for today's LiteRT.
+        delegate: kernels of the model that its transcripts are made on, unless others are asked for.
         schema_version: "1.0".
     """
 
@@ -60,6 +62,8 @@ class BundleInfo:
     calibration: dict[str, Any] | None = None
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     made_with: dict[str, str] = field(default_factory=dict)
+    min_runtime: str | None = None
+    delegate: str = "xnnpack"
     schema_version: str = SCHEMA_VERSION
 
     def to_dict(self) -> dict[str, Any]:

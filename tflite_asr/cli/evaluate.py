@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from tflite_asr.cli.options import DELEGATES, JSON, RUNTIME, THREADS
+from tflite_asr.cli.options import DELEGATES, DELEGATES_HELP, JSON, RUNTIME, THREADS
 from tflite_asr.cli.terminal import counter, show, write_json
 
 
@@ -17,7 +17,7 @@ from tflite_asr.cli.terminal import counter, show, write_json
 )
 @RUNTIME
 @click.option(
-    "--delegate", "delegates", multiple=True, type=DELEGATES, default=["xnnpack"], show_default=True
+    "--delegate", "delegates", multiple=True, type=DELEGATES, help=f"May be repeated.  {DELEGATES_HELP}"
 )
 @THREADS
 @click.option(
@@ -50,13 +50,14 @@ def evaluate(
     earlier = Run.read(against) if against else None
     proof = run_audit(loaded.model_path, load=False).integer_only
     evaluations = []
+    asked, delegates = bool(delegates), delegates or [loaded.info.delegate]
     for delegate in delegates:
         with counter(f"{loaded.path.name}, {delegate}") as tell:
             evaluation = run(
                 loaded,
                 manifests,
                 runtime=runtime,
-                delegate=delegate,
+                delegate=delegate if asked else None,
                 threads=threads,
                 reference=float_bundle,
                 limit=limit,

@@ -35,6 +35,11 @@ from tflite_asr.errors import TfliteAsrError
 )
 @click.option("--tokens", "tokens_file", metavar="FILE", help="Tokens of such a model, `piece id` a line.")
 @click.option("--blank-id", type=int, help="Id of the blank among them.")
+@click.option(
+    "--min-runtime",
+    metavar="VERSION",
+    help="Oldest TFLite that must run the bundle: 2.14.  [default: today's LiteRT]",
+)
 @OVERWRITE
 @JSON
 def export(
@@ -48,6 +53,7 @@ def export(
     frontend_file: str | None,
     tokens_file: str | None,
     blank_id: int | None,
+    min_runtime: str | None,
     overwrite: bool,
     json_path: str | None,
 ) -> None:
@@ -77,6 +83,7 @@ def export(
             budget_macs=budget_macs,
             frontend=frontend,
             tokens=tokens,
+            min_runtime=min_runtime,
             overwrite=overwrite,
             progress=tell,
         )
@@ -87,6 +94,7 @@ def export(
         ("scheme", bundle.info.scheme),
         ("model.tflite", f"{report.size_bytes:,} bytes"),
         ("integer-only", "yes" if report.integer_only else f"no: {report.offending[0]}"),
+        ("first TFLite release", report.first_release_line()),
     ]
     if lacking:
         rows.append(("feature-only", f"without {' and '.join(lacking)}"))

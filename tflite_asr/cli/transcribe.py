@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tflite_asr.cli.options import DELEGATES, JSON, RUNTIME, THREADS
+from tflite_asr.cli.options import DELEGATES, DELEGATES_HELP, JSON, RUNTIME, THREADS
 from tflite_asr.cli.terminal import complain, write_json
 from tflite_asr.errors import TfliteAsrError
 
@@ -17,7 +17,7 @@ from tflite_asr.errors import TfliteAsrError
 @click.argument("bundle")
 @click.argument("audio", nargs=-1, required=True)
 @RUNTIME
-@click.option("--delegate", type=DELEGATES, default="xnnpack", show_default=True)
+@click.option("--delegate", type=DELEGATES, help=DELEGATES_HELP)
 @THREADS
 @click.option("--timestamps", is_flag=True, help="A line a word, with its start and end in seconds.")
 @JSON
@@ -25,7 +25,7 @@ def transcribe(
     bundle: str,
     audio: tuple[str, ...],
     runtime: str,
-    delegate: str,
+    delegate: str | None,
     threads: int,
     timestamps: bool,
     json_path: str | None,

@@ -28,7 +28,7 @@ def evaluate(
     manifests: str | Path | Sequence[str | Path],
     *,
     runtime: str = "litert",
-    delegate: str = "xnnpack",
+    delegate: str | None = None,
     threads: int = 1,
     reference: Bundle | str | Path | ReferenceLogits | None = None,
     limit: int | None = None,
@@ -42,7 +42,7 @@ def evaluate(
     Args:
         bundle: what to evaluate.
         manifests: one or more; every line is checked before any audio is read.
-        runtime, delegate, threads: as `open_interpreter` takes them.
+        runtime, delegate, threads: as `Transcriber` takes them.
         reference: the float bundle of the same model, or its logits (`reference_logits`), for SNR and
             agreement.
         limit: of each manifest, its first utterances only.
@@ -72,7 +72,7 @@ def evaluate(
     return Evaluation(
         bundle=transcriber.bundle,
         runtime=runtime,
-        delegate=delegate,
+        delegate=transcriber.delegate,
         threads=threads,
         results=tuple(results),
         pooled=scores(results, seed),
@@ -125,7 +125,7 @@ def reference_logits(
     manifests: str | Path | Sequence[str | Path],
     *,
     runtime: str = "litert",
-    delegate: str = "xnnpack",
+    delegate: str | None = None,
     threads: int = 1,
     limit: int | None = None,
     progress: Progress | None = None,
@@ -141,7 +141,7 @@ def reference_logits(
     return logits
 
 
-def _float_side(bundle: Bundle | str | Path, runtime: str, delegate: str, threads: int) -> Transcriber:
+def _float_side(bundle: Bundle | str | Path, runtime: str, delegate: str | None, threads: int) -> Transcriber:
     """The float bundle that others are held against; TfliteAsrError where it is quantised."""
     transcriber = Transcriber(bundle, runtime, delegate, threads)
     if transcriber.logits_facts.scale is not None:

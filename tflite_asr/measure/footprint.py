@@ -33,7 +33,7 @@ class Footprint:
 
 
 def footprint(
-    bundle: str | Path, runtime: str = "litert", delegate: str = "xnnpack", threads: int = 1
+    bundle: str | Path, runtime: str = "litert", delegate: str | None = None, threads: int = 1
 ) -> Footprint:
     """Measure in a fresh process; the interpreter and NumPy are imported before the first reading.
 
@@ -44,7 +44,7 @@ def footprint(
         return Footprint(**worker.ask("to_dict"))
 
 
-def measure(bundle: str, runtime: str, delegate: str, threads: int) -> Footprint:
+def measure(bundle: str, runtime: str, delegate: str | None, threads: int) -> Footprint:
     """Measure in this process."""
     from tflite_asr.runtime import Transcriber
     from tflite_asr.runtime.interpreter import import_runtime

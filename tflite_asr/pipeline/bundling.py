@@ -9,36 +9,54 @@ from pathlib import Path
 from typing import Any
 
 from tflite_asr.audit import AuditReport, audit
-from tflite_asr.bundle import Bundle, BundleInfo, write_bundle
+from tflite_asr.bundle import FRONTEND_FILE, Bundle, BundleInfo, write_bundle
 from tflite_asr.facts import ModelFacts
 from tflite_asr.pipeline.model_files import FLATBUFFER, demo_clips
 from tflite_asr.pipeline.preparation import Prepared, Progress
 from tflite_asr.quantize.build import FlatbufferResult, build_flatbuffers, build_given
+from tflite_asr.quantize.older import require_runtime
 from tflite_asr.quantize.schemes import Scheme
 from tflite_asr.report.card import model_card
 
 
 def convert(
-    ready: Prepared, schemes: Sequence[Scheme], progress: Progress | None = None
+    ready: Prepared,
+    schemes: Sequence[Scheme],
+    progress: Progress | None = None,
+    min_runtime: str | None = None,
 ) -> list[FlatbufferResult]:
-    """One flatbuffer a scheme, from the same model and inputs."""
+    """One flatbuffer a scheme, from the same model and inputs. min_runtime: as `export` takes it."""
     inputs = ready.inputs.features if ready.inputs is not None else None
     if ready.path.suffix == FLATBUFFER:
         speech = ready.facts is not None and None not in (ready.facts.frontend, ready.facts.tokens)
-        return build_given(ready.path, schemes, inputs, speech=speech, progress=progress)
+        return build_given(
+            ready.path, schemes, inputs, speech=speech, min_runtime=min_runtime, progress=progress
+        )
     return build_flatbuffers(
         ready.path,
         ready.facts.windows if ready.facts else ModelFacts("").windows,
         schemes,
         inputs,
         subsampling=ready.facts.subsampling if ready.facts else 1,
+        min_runtime=min_runtime,
         progress=progress,
     )
 
 
-def bundle_up(ready: Prepared, result: FlatbufferResult, out: str | Path, overwrite: bool = False) -> Bundle:
-    """Write the bundle of one flatbuffer, with sample transcripts and the audit in its card."""
+def bundle_up(
+    ready: Prepared,
+    result: FlatbufferResult,
+    out: str | Path,
+    overwrite: bool = False,
+    min_runtime: str | None = None,
+) -> Bundle:
+    """Write the bundle of one flatbuffer, with sample transcripts and the audit in its card.
+
+    Raises TfliteAsrError where `min_runtime` lacks an op of the front end.
+    """
     facts = ready.facts
+    if min_runtime and ready.frontend is not None:
+        require_runtime(ready.frontend, min_runtime, FRONTEND_FILE)
     calibration = None
     if result.ranges is not None:
         calibration = {
@@ -55,6 +73,9 @@ def bundle_up(ready: Prepared, result: FlatbufferResult, out: str | Path, overwr
         signatures=result.signatures,
         calibration=calibration,
         made_with={"tflite_asr": metadata.version("tflite-asr"), **result.made_with},
+        min_runtime=min_runtime,
+        # Where activations are integers, only the builtin kernels of old and new runtimes give the same ones.
+        delegate="builtin" if min_runtime and calibration is not None else "xnnpack",
     )
     report = audit(result.data, load=False)
     return write_bundle(
@@ -74,18 +95,18 @@ def _card(staged: Bundle, report: AuditReport, slimming: dict[str, Any] | None) 
 
 
 def sample_files(staged: Bundle) -> dict[str, bytes]:
-    """Two clips of the package with the transcripts that this bundle gives them on LiteRT with XNNPACK, one thread."""
+    """Two clips of the package with the transcripts that this bundle gives them on LiteRT, on one thread."""
     if staged.missing_for_speech():
         return {}
     from tflite_asr.runtime.transcriber import Transcriber
 
-    transcriber = Transcriber(staged, "litert", "xnnpack", 1)
+    transcriber = Transcriber(staged, "litert", threads=1)
     files: dict[str, bytes] = {}
     lines = []
     for path in demo_clips()[:2]:
         transcript = transcriber.transcribe(path)
         files[path.name] = path.read_bytes()
         lines.append({"audio_filepath": path.name, "pred_text": transcript.text})
-    kernels = {"runtime": "litert", "delegate": "xnnpack", "threads": 1}
+    kernels = {"runtime": "litert", "delegate": transcriber.delegate, "threads": 1}
     files["expected.json"] = (json.dumps({**kernels, "transcripts": lines}, indent=1) + "\n").encode()
     return files

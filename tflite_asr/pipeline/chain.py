@@ -24,6 +24,7 @@ from tflite_asr.pipeline.preparation import (
     span,
 )
 from tflite_asr.quantize.schemes import scheme as scheme_named
+from tflite_asr.releases import known_runtime
 from tflite_asr.tokens import Tokens
 
 
@@ -38,6 +39,7 @@ def export(
     budget_macs: float | None = None,
     frontend: FrontEnd | None = None,
     tokens: Tokens | None = None,
+    min_runtime: str | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Bundle:
@@ -53,13 +55,16 @@ def export(
         seed: of the synthetic inputs.
         budget_macs: multiply-adds that synthesis may spend; None for its default.
         frontend, tokens: for a model without a `.toml`; without either the bundle is feature-only.
+        min_runtime: the oldest TFLite that must run both flatbuffers, "2.14"; None for today's LiteRT.
         overwrite: replace a bundle that is there.
         progress: called with (stage, fraction done).
 
     Raises:
-        TfliteAsrError: wrong input, or a step that failed; nothing half-written is left.
+        TfliteAsrError: wrong input, an op that `min_runtime` lacks, or a step that failed; nothing half-written is
+            left.
     """
     chosen = scheme_named(scheme)
+    oldest = known_runtime(min_runtime) if min_runtime else None
     path = model_path(model)
     specs = _specs(drop)
     check_drop(path, specs)
@@ -77,8 +82,8 @@ def export(
         budget_macs=budget_macs,
         progress=span(progress, 0.0, 0.4),
     ) as ready:
-        (result,) = convert(ready, [chosen], span(progress, 0.4, 0.95))
-        return bundle_up(ready, result, out, overwrite)
+        (result,) = convert(ready, [chosen], span(progress, 0.4, 0.95), oldest)
+        return bundle_up(ready, result, out, overwrite, oldest)
 
 
 def slim_checkpoint(

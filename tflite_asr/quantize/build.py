@@ -53,6 +53,7 @@ class _Order:
     subsampling: int
     ties: tuple[tuple[str, ...], ...]
     ranges: Ranges | None
+    min_runtime: str | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ def build_flatbuffers(
     subsampling: int = 1,
     ties: Iterable[Collection[str]] = (),
     ranges: Ranges | None = None,
+    min_runtime: str | None = None,
     progress: Progress | None = None,
 ) -> list[FlatbufferResult]:
     """One flatbuffer for each scheme, in their order.
@@ -85,8 +87,9 @@ def build_flatbuffers(
     windows: lengths in feature frames; not used where the model's time axis is fixed. inputs: for
     calibration, float32 [frames, mels] each (or, for a model with other inputs, input name to array without
     the batch axis); needed where a scheme is static and `ranges` is None. subsampling: feature frames that
-    become one frame of `mask`. ties: sets of tensor names that get one scale. progress: called with (stage,
-    fraction done). Raises TfliteAsrError, one line, for whatever goes wrong, the child's death included.
+    become one frame of `mask`. ties: sets of tensor names that get one scale. min_runtime: the TFLite release
+    that is to run them (`older.fit_runtime`), None for today's. progress: called with (stage, fraction
+    done). Raises TfliteAsrError, one line, for whatever goes wrong, the child's death included.
     """
     order = _Order(
         tuple(sorted(set(windows))),
@@ -95,6 +98,7 @@ def build_flatbuffers(
         subsampling,
         tuple(tuple(sorted(one)) for one in ties),
         ranges,
+        min_runtime,
     )
     if ranges is None and not order.inputs:
         for one in order.schemes:
@@ -111,14 +115,15 @@ def build_given(
     inputs: Iterable[np.ndarray] | None = None,
     *,
     speech: bool = False,
+    min_runtime: str | None = None,
     progress: Progress | None = None,
 ) -> list[FlatbufferResult]:
     """A float `.tflite` that somebody else converted, under each scheme, in their order: quantised and no more.
 
     inputs: for calibration, float32 [frames, mels] each. speech: whether the runtime is to find its logits
-    (`given.name_signatures`). Raises as `build_flatbuffers`, and what `given.look` does.
+    (`given.name_signatures`). min_runtime, errors: as `build_flatbuffers`, and what `given.look` raises.
     """
-    order = _Order((), tuple(scheme(one) for one in schemes), None, 1, (), None)
+    order = _Order((), tuple(scheme(one) for one in schemes), None, 1, (), None, min_runtime)
     if inputs is not None:
         order = replace(order, inputs=[_plain(one) for one in inputs])
     return run_in_child(_build_given, str(path), order, speech, stage="open the model", progress=progress)
@@ -211,6 +216,7 @@ def _quantise(
     """The float windows under one scheme, in one file, and the ranges that it took."""
     from tflite_asr.quantize.calibrate import calibrate, lay_into_windows
     from tflite_asr.quantize.finish import finish
+    from tflite_asr.quantize.older import fit_runtime
     from tflite_asr.quantize.quantizer import quantize
     from tflite_asr.quantize.windows import merge
 
@@ -222,7 +228,8 @@ def _quantise(
     for number, (signature, data) in enumerate(parts.items()):
         share.tell(f"quantise {signature}", 0.5 + 0.5 * number / len(parts))
         finished.append(finish(quantize(data, ranges, order.ties, one), ranges))
-    return merge(finished), ranges
+    merged = merge(finished)
+    return (fit_runtime(merged, order.min_runtime) if order.min_runtime else merged), ranges
 
 
 def describe(data: bytes) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from tflite_asr.quantize.delegable import coarsen_small_constants
 from tflite_asr.quantize.naming import op_name
-from tflite_asr.quantize.ops import FOLDABLE, INT8_VERSIONS, SAME_SCALE
+from tflite_asr.quantize.ops import FOLDABLE, HYBRID_VERSIONS, INT8_VERSIONS, SAME_SCALE
 from tflite_asr.quantize.ranges import Range
 from tflite_asr.quantize.serialize import read_model, schema, text, write_model
 
@@ -198,6 +198,8 @@ def _drop_unused_tensors(model: Any, graph: Any) -> None:
 def _version(model: Any, graph: Any, operator: Any) -> int:
     """The version that TensorFlow writes for this op with these types; 1 where no integer is involved."""
     kind = op_name(model, operator)
+    if kind in HYBRID_VERSIONS and _is_float(graph, int(operator.outputs[0])):
+        return _hybrid_version(graph, operator, kind)
     types = [graph.tensors[index].type for index in [*operator.inputs, *operator.outputs] if index >= 0]
     first = next(
         (t for t in types if t != _INT32), _INT32
@@ -212,6 +214,15 @@ def _version(model: Any, graph: Any, operator: Any) -> int:
         )
         return 3 if one * other / out >= 1 else 2
     return INT8_VERSIONS[kind]
+
+
+def _hybrid_version(graph: Any, operator: Any, kind: str) -> int:
+    """Of a product of floats by integer weights, 1 where the weights are floats too."""
+    weights = graph.tensors[operator.inputs[1]]
+    if weights.type != _INT8 or weights.quantization is None:
+        return 1
+    whole, by_channel = HYBRID_VERSIONS[kind]
+    return by_channel if len(weights.quantization.scale) > 1 else whole
 
 
 def _readers(graph: Any) -> defaultdict[int, list[Any]]:

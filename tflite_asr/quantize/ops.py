@@ -69,6 +69,7 @@ INT8_VERSIONS: dict[str, int] = {
     "AVERAGE_POOL_2D": 2,
     "BATCH_MATMUL": 2,
     "BROADCAST_TO": 3,
+    "CAST": 3,
     "CONCATENATION": 2,
     "CONV_2D": 3,
     "DEPTHWISE_CONV_2D": 3,
@@ -114,4 +115,13 @@ INT8_VERSIONS: dict[str, int] = {
     "TRANSPOSE": 2,
     "TRANSPOSE_CONV": 2,
     "UNPACK": 2,
+}
+
+# The version of a product of float activations by int8 weights (the dynamic scheme): with one scale, with one an output
+# channel. A runtime that does not know the latter takes one scale for all: written as version 5, a dynamic
+# FULLY_CONNECTED runs on tflite-runtime 2.14 and its logits are noise (0.7 dB from the float ones).
+HYBRID_VERSIONS: dict[str, tuple[int, int]] = {
+    "CONV_2D": (2, 5),
+    "DEPTHWISE_CONV_2D": (4, 6),
+    "FULLY_CONNECTED": (9, 12),
 }

@@ -53,7 +53,9 @@ class Transcriber:
 
     Args:
         bundle: a bundle, or its folder.
-        runtime, delegate, threads: as `open_interpreter` takes them.
+        runtime, threads: as `open_interpreter` takes them.
+        delegate: of both flatbuffers; None for the one that the bundle names for its model, and XNNPACK for its front
+            end, which is float.
 
     Raises:
         TfliteAsrError: a feature-only bundle, or `open_interpreter`'s.
@@ -64,7 +66,7 @@ class Transcriber:
         self,
         bundle: Bundle | str | Path,
         runtime: str = "litert",
-        delegate: str = "xnnpack",
+        delegate: str | None = None,
         threads: int = 1,
     ):
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
@@ -73,8 +75,9 @@ class Transcriber:
         assert self.bundle.tokens is not None
         self.frontend, self.tokens = self.bundle.info.frontend, self.bundle.tokens
         self.subsampling = self.bundle.info.subsampling
-        self._model = open_interpreter(self.bundle.model_path, runtime, delegate, threads)
-        self._frontend = open_interpreter(self.bundle.frontend_path, runtime, delegate, threads)
+        self.delegate = delegate or self.bundle.info.delegate
+        self._model = open_interpreter(self.bundle.model_path, runtime, self.delegate, threads)
+        self._frontend = open_interpreter(self.bundle.frontend_path, runtime, delegate or "xnnpack", threads)
         self.windows = self.bundle.windows
         for frames, name in self.windows.items():
             if f"frontend_{frames}" not in self._frontend.signatures or name not in self._model.signatures:
