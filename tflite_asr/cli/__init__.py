@@ -12,6 +12,7 @@ import click
 
 from tflite_asr.cli.audit import audit
 from tflite_asr.cli.bench import bench
+from tflite_asr.cli.calibrate import calibrate
 from tflite_asr.cli.evaluate import evaluate
 from tflite_asr.cli.export import export
 from tflite_asr.cli.prepare_core import prepare_core
@@ -52,5 +53,17 @@ def main() -> None:
 
 
 # A new verb is a file here, its import above and its name in this list.
-for command in (demo, models, export, evaluate, audit, bench, transcribe, train, slim, prepare_core):
+for command in (
+    demo,
+    models,
+    export,
+    evaluate,
+    audit,
+    bench,
+    transcribe,
+    train,
+    slim,
+    calibrate,
+    prepare_core,
+):
     main.add_command(command)

@@ -112,6 +112,11 @@ class TensorPair:
     int_index: int
     grid: TensorFacts
 
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        """The real values that the grid can hold, lowest and highest; None where the tensor stayed float."""
+        return _limits(self.grid) if self.grid.scale is not None else None
+
 
 def pair_tensors(float_flatbuffer: bytes, int_flatbuffer: bytes, signature: str) -> list[TensorPair]:
     """Which tensor of the integer model is which of the float one, inputs first; raises as `walk`."""
@@ -225,7 +230,7 @@ class _Sums:
             self.clipped += int(((wide < low - beyond) | (wide > high + beyond)).sum())
 
     def fidelity(self, pair: TensorPair) -> TensorFidelity:
-        low, high = _limits(pair.grid) if pair.grid.scale is not None else (None, None)
+        low, high = pair.limits or (None, None)
         return TensorFidelity(
             name=pair.name,
             op=pair.op,

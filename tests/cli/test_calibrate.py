@@ -1,0 +1,77 @@
+"""`calibrate compare`: what it prints and writes of a study, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command_line import fault, run
+from tests.studies.made_up import base, outcome, tensor
+from tflite_asr.studies import calibration
+from tflite_asr.studies.calibration import Comparison, conclude
+
+WALKED = {"near/dev": [tensor("a/mul", 20, 22)], "far/dev": [tensor("a/mul", 25, 40)]}
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict:
+    """What the command asks for; a made-up study is the answer."""
+    seen: dict = {}
+
+    def answer(model: str, manifests: tuple[str, ...], **settings: object) -> Comparison:
+        seen.update(settings, model=model, manifests=manifests)
+        real = [outcome("real", seed, walked=WALKED if not seed else {}) for seed in (0, 1)]
+        arm = outcome("synthetic", snr_db=([20, 21], [19, 20]), walked=WALKED)
+        counts = {name: {"utterances": 2, "words": 20} for name in ("near/dev", "far/dev")}
+        return conclude(
+            "tiny",
+            base(),
+            outcome("dynamic_wi8_afp32", calibrator=""),
+            [arm, *real],
+            ["a note"],
+            {"corpora": counts},
+        )
+
+    monkeypatch.setattr(calibration, "compare", answer)
+    return seen
+
+
+def test_tables_verdicts_and_notes_are_printed(asked: dict) -> None:
+    result = run(
+        "calibrate", "compare", "tiny", "-m", "a.jsonl", "-m", "b.jsonl", "--calibrate-on", "c.jsonl"
+    )
+    assert result.exit_code == 0, result.output
+    text = " ".join(result.stdout.split())
+    assert "min_max, near/dev: synthetic loses in SNR against real, -5.50 dB" in text
+    assert "a note" in text
+    assert "ranges against real calibration" in text
+    assert asked["manifests"] == ("a.jsonl", "b.jsonl")
+    assert (asked["calibrate_on"], asked["seeds"], asked["calibrators"]) == ("c.jsonl", 5, ())
+
+
+def test_json_page_and_plot_are_written(asked: dict, tmp_path: Path) -> None:
+    files = ["--json", tmp_path / "s.json", "--html", tmp_path / "s.html", "--plot", tmp_path / "s.png"]
+    result = run("calibrate", "compare", "tiny", "-m", "a.jsonl", *files)
+    assert result.exit_code == 0, result.output
+    study = json.loads((tmp_path / "s.json").read_text())
+    assert [row["arm"] for row in study["rows"]] == ["float32", "dynamic_wi8_afp32", "synthetic", "real"]
+    assert len(study["verdicts"]) == 2
+    page = (tmp_path / "s.html").read_text()
+    assert page.count("<svg") == 1
+    assert "near/dev: synthetic loses in SNR against real" in page
+    assert "src=" not in page
+    assert (tmp_path / "s.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_plot_of_an_unknown_kind_is_refused(asked: dict, tmp_path: Path) -> None:
+    said = fault("calibrate", "compare", "tiny", "-m", "a.jsonl", "--plot", tmp_path / "s.txt")
+    assert "give NAME.png, .pdf or .svg" in said
+
+
+def test_wrong_use_is_one_line(tmp_path: Path, demo_manifest: Path) -> None:
+    assert "no such manifest" in fault(
+        "calibrate", "compare", "conformer-ctc", "-m", tmp_path / "none.jsonl", "--work", tmp_path
+    )
+    assert "no such model" in fault("calibrate", "compare", "none", "-m", demo_manifest)

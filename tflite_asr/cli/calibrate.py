@@ -1,0 +1,108 @@
+"""`calibrate`: questions about calibration; `calibrate compare` answers whether it needs data."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from tflite_asr.cli.options import JSON
+from tflite_asr.cli.terminal import bar, show, write_json
+
+
+@click.group()
+def calibrate() -> None:
+    """Questions about calibration."""
+
+
+@calibrate.command()
+@click.argument("model")
+@click.option(
+    "--manifest",
+    "-m",
+    "manifests",
+    multiple=True,
+    required=True,
+    help="Real speech to judge by; may be repeated.",
+)
+@click.option(
+    "--calibrate-on",
+    metavar="MANIFEST",
+    help="Real speech that calibrates the real arm. Without it at most 48 clips of the manifests are set aside.",
+)
+@click.option(
+    "--arm",
+    "arms",
+    multiple=True,
+    metavar="NAME",
+    help="noise, synthetic:published, synthetic, real; may be repeated. Default: all.",
+)
+@click.option(
+    "--calibrator", "calibrators", multiple=True, metavar="NAME", help="May be repeated. Default: all."
+)
+@click.option("--seeds", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--budget-macs", type=float, help="Multiply-adds that synthesis may spend.")
+@click.option(
+    "--published-budget-macs", type=float, help="The same for synthetic:published, which takes far more."
+)
+@click.option("--limit", type=click.IntRange(1), help="Only the first utterances of each manifest.")
+@click.option(
+    "--work",
+    default="build/calibration",
+    show_default=True,
+    metavar="DIR",
+    help="Keeps what is done; the next run goes on from there.",
+)
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Arms at a time.")
+@click.option("--html", "html_path", metavar="FILE", help="Write a page with tables and plots.")
+@click.option("--plot", "plot_path", metavar="FILE", help="Write the plots alone: PNG, PDF or SVG.")
+@JSON
+def compare(
+    model: str,
+    manifests: tuple[str, ...],
+    calibrate_on: str | None,
+    arms: tuple[str, ...],
+    calibrators: tuple[str, ...],
+    seeds: int,
+    budget_macs: float | None,
+    published_budget_macs: float | None,
+    limit: int | None,
+    work: str,
+    jobs: int,
+    html_path: str | None,
+    plot_path: str | None,
+    json_path: str | None,
+) -> None:
+    """Calibrate MODEL on noise, on synthetic inputs and on real speech, and show what each costs."""
+    from tflite_asr.report.calibration_table import comparison_tables
+    from tflite_asr.studies.calibration import ARMS
+    from tflite_asr.studies.calibration import compare as run
+
+    with bar() as tell:
+        study = run(
+            model,
+            manifests,
+            calibrate_on=calibrate_on,
+            arms=arms or ARMS,
+            calibrators=calibrators,
+            seeds=seeds,
+            budget_macs=budget_macs,
+            published_budget_macs=published_budget_macs,
+            limit=limit,
+            work=work,
+            jobs=jobs,
+            progress=tell,
+        ).to_dict()
+    for table in comparison_tables(study):
+        show(table, json_path)
+    for line in (*study["notes"], *study["verdicts"]):
+        show(line, json_path)
+    if plot_path:
+        from tflite_asr.report.calibration_plot import save
+
+        save(study, plot_path)
+    if html_path:
+        from tflite_asr.report.calibration_page import page
+
+        write_json(html_path, page(study))
+    write_json(json_path, json.dumps(study, indent=1) + "\n")

@@ -1,0 +1,140 @@
+"""What `calibrate compare` shows: costs by arm and calibrator, overlaps of ranges, worst tensors, losses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from tflite_asr.report.table import percent
+
+Row = Mapping[str, Any]
+
+
+def comparison_tables(study: Row) -> Iterator[Table]:
+    """Tables of what `calibrate compare --json` writes."""
+    yield _costs(study)
+    if study["overlaps"]:
+        yield _overlaps(study["overlaps"])
+    for one in study["worst"]:
+        yield _tensors(f"{_name(one)}, seed {one['seed']}: the worst tensors", one["tensors"])
+    for one in study["losses"]:
+        if one["tensors"]:
+            yield _blamed(one)
+
+
+def points(difference: Row | None) -> str:
+    """A paired difference of WER in points with its interval."""
+    if difference is None:
+        return "-"
+    middle, low, high = (100 * difference[key] for key in ("difference", "low", "high"))
+    return f"{middle:+.2f} ({low:+.2f} to {high:+.2f})"
+
+
+def fidelity(scores: Row) -> str:
+    """SNR with its spread over seeds, and agreement."""
+    if scores["snr_db"] is None:
+        return "-"
+    seeds = scores["snr_db_seeds"]
+    spread = f" ({min(seeds):.1f}-{max(seeds):.1f})" if len(seeds) > 1 else ""
+    return f"{scores['snr_db']:.1f}{spread}, {percent(scores['argmax_agreement'], 1)}"
+
+
+def _name(row: Row) -> str:
+    return f"{row['arm']}, {row['calibrator']}" if row["calibrator"] else str(row["arm"])
+
+
+def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in left:
+        table.add_column(name, overflow="fold")
+    for name in right:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _costs(study: Row) -> Table:
+    corpora = study["settings"]["corpora"]
+    counts = ", ".join(f"{name} ({one['utterances']} utterances)" for name, one in corpora.items())
+    table = _table(
+        f"{study['model']} on {counts}",
+        ["arm", "calibrator"],
+        [
+            "seeds",
+            "bytes",
+            "WER %",
+            "points above float32 (95 %)",
+            *(f"{name}: WER %, points above float32" for name in corpora if len(corpora) > 1),
+            *(f"{name}: SNR dB, argmax %" for name in corpora),
+        ],
+    )
+    for row in study["rows"]:
+        table.add_row(
+            row["arm"],
+            row["calibrator"] or "-",
+            str(len(row["seeds"])),
+            f"{row['bytes']:,}",
+            percent(row["wer"]),
+            points(row["against_float32"]),
+            *(
+                f"{percent(row['corpora'][name]['wer'])}, {points(row['corpora'][name]['against_float32'])}"
+                for name in corpora
+                if len(corpora) > 1
+            ),
+            *(fidelity(row["corpora"][name]) for name in corpora),
+        )
+    return table
+
+
+def _overlaps(rows: Sequence[Row]) -> Table:
+    names = ("tensors", "twice as wide, %", "clipping 5 %, %", "width, median", "outside %, median")
+    table = _table(
+        "ranges against real calibration (real: against another draw)", ["arm", "calibrator"], names
+    )
+    for row in rows:
+        table.add_row(
+            row["arm"],
+            row["calibrator"],
+            str(row["tensors"]),
+            percent(row["too_wide"], 1),
+            percent(row["clipping"], 1),
+            f"{row['median_width_ratio']:.2f}",
+            percent(row["median_outside"], 1),
+        )
+    return table
+
+
+def _tensors(title: str, rows: Sequence[Row]) -> Table:
+    corpora = list(rows[0]["snr_db"]) if rows else []
+    right = [*(f"{name}: SNR dB" for name in corpora), "its grid alone, dB", "clipped %", "width"]
+    table = _table(title, ["tensor"], right)
+    for row in rows:
+        table.add_row(
+            row["name"],
+            *(f"{row['snr_db'][name]:.1f}" for name in corpora),
+            f"{row['grid_snr_db']:.1f}",
+            percent(row["share_clipped"]),
+            _width(row),
+        )
+    return table
+
+
+def _blamed(loss: Row) -> Table:
+    title = f"{_name(loss)}, {loss['corpus']}: grids that cost more than real calibration's"
+    right = ["its grid alone, dB", "real's", "SNR dB", "real's", "clipped %", "width"]
+    table = _table(title, ["tensor"], right)
+    for row in loss["tensors"]:
+        keys = ("grid_snr_db", "real_grid_snr_db", "snr_db", "real_snr_db")
+        table.add_row(
+            row["name"],
+            *(f"{row[key]:.1f}" for key in keys),
+            percent(row["share_clipped"]),
+            _width(row),
+        )
+    return table
+
+
+def _width(row: Row) -> str:
+    return "-" if row["width_ratio"] is None else f"{row['width_ratio']:.2f}"
