@@ -67,9 +67,8 @@ def test_an_arm_that_cannot_be_is_left_out_and_said(study: Comparison) -> None:
 
 @pytest.mark.slow
 def test_synthetic_is_held_against_real_tensor_by_tensor(study: Comparison) -> None:
-    assert [(one["arm"], one["calibrator"], one["corpus"]) for one in study.losses] == [
-        ("synthetic", "min_max", "demo/demo"),
-        ("synthetic", "percentile", "demo/demo"),
+    assert [(one["arm"], one["calibrator"], one["against"]) for one in study.losses] == [
+        ("synthetic", name, other) for name in ("min_max", "percentile") for other in ("real", "noise")
     ]
     assert {(one["arm"], one["calibrator"]) for one in study.overlaps} == {
         (arm, name) for arm in ("noise", "synthetic") for name in ("min_max", "percentile")

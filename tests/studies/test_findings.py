@@ -82,7 +82,7 @@ def test_where_synthetic_loses_is_said_in_words() -> None:
         snr_db=([22, 24], [21, 22]),
         walked={"near/dev": [tensor("a", 20, 22)]},
     )
-    near, far = findings.losses(findings.summarise([arm], base(), [real]), arm, real)
+    near, far = findings.losses([arm], [real])
     assert near["loses_snr"]
     assert near["loses_wer"]
     assert [one["name"] for one in near["tensors"]] == ["a"]

@@ -79,7 +79,8 @@ def walk(
 
     Args:
         float_flatbuffer: the model that was quantised: lowered, its tensors bearing stable names.
-        int_flatbuffer: what quantising and finishing made of it; names are not asked for.
+        int_flatbuffer: what quantising and finishing made of it; names are not asked for. One that was then fitted
+            to an older runtime has other ops and is refused.
         feeds: of `signature`: input name to float32 array in the input's shape. Padding counts as any other value, so
             inputs that fill the window say most.
         signature: in both files.

@@ -47,7 +47,7 @@ svg { max-width: 100%; height: auto; background: white; }
 {% endfor -%}
 </table>
 {% endif -%}
-{% for one in study.losses if one.tensors -%}
+{% for one in study.losses if one.tensors and one.against == "real" -%}
 <h2>{{ one.arm }}, {{ one.calibrator }}, {{ one.corpus }}: grids that cost more than real calibration's</h2>
 <table>
 <tr><th>tensor<th>its grid alone, dB<th>real's<th>SNR dB<th>real's<th>clipped %<th>width</tr>

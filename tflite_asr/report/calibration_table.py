@@ -21,7 +21,7 @@ def comparison_tables(study: Row) -> Iterator[Table]:
     for one in study["worst"]:
         yield _tensors(f"{_name(one)}, seed {one['seed']}: the worst tensors", one["tensors"])
     for one in study["losses"]:
-        if one["tensors"]:
+        if one["tensors"] and one["against"] == "real":
             yield _blamed(one)
 
 

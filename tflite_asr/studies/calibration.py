@@ -49,7 +49,7 @@ class Comparison:
         overlaps: rows of `findings.overlap`, with arm and calibrator.
         worst: rows of arm, calibrator, seed and `findings.worst_tensors`.
         walks: `tensors`, the names in the order of execution, and `rows` of arm, calibrator, seed and SNR by corpus.
-        losses: of `findings.losses`, synthetic against real.
+        losses: of `findings.losses`, synthetic against real, the published recipe and noise.
         notes: what a reader must know: where the calibration speech comes from, arms left out.
         settings: seeds, budgets, utterances and words of each corpus.
         outcomes: everything that the rows are made of.
@@ -317,13 +317,12 @@ def conclude(
     overlaps, worst, lost = [], [], []
     walks: dict[str, Any] = {"tensors": [], "rows": []}
     for name in dict.fromkeys(one.calibrator for one in outcomes):
-        real = [one for one in outcomes if (one.arm, one.calibrator) == (findings.REAL, name)]
-        for arm in ARMS:
-            runs = [one for one in outcomes if (one.arm, one.calibrator) == (arm, name)]
+        by_arm = {arm: [one for one in outcomes if (one.arm, one.calibrator) == (arm, name)] for arm in ARMS}
+        real, ours = by_arm[findings.REAL], by_arm[findings.SYNTHETIC]
+        for arm, runs in by_arm.items():
             if not runs:
                 continue
-            row = findings.summarise(runs, base, real)
-            rows.append(row)
+            rows.append(findings.summarise(runs, base, real))
             labels: dict[str, Any] = {"arm": arm, "calibrator": name}
             if (found := findings.overlap(runs, real))["tensors"]:
                 overlaps.append(labels | found)
@@ -333,6 +332,7 @@ def conclude(
                 walks["tensors"] = [one.name for one in next(iter(walked.values()))]
                 along = {corpus: [round(one.snr_db, 2) for one in some] for corpus, some in walked.items()}
                 walks["rows"].append(labels | {"snr_db": along})
-            if arm == findings.SYNTHETIC and real:
-                lost += findings.losses(row, runs[0], real[0])
+        for others in (real, by_arm[PUBLISHED], by_arm["noise"]):
+            if ours and others:
+                lost += findings.losses(ours, others)
     return Comparison(model, rows, overlaps, worst, walks, lost, notes, settings, [base, dynamic, *outcomes])

@@ -197,29 +197,28 @@ def blamed(arm: Iterable[TensorFidelity], real: Iterable[TensorFidelity]) -> lis
     return sorted(found, key=lambda row: float(row["grid_snr_db"] - row["real_grid_snr_db"]))[:WORST]
 
 
-def losses(row: Row, arm: Outcome | None, real: Outcome | None) -> list[Row]:
-    """Corpus by corpus, what `row` loses to real calibration, and the tensors to blame.
-
-    Args:
-        row: of `summarise`, with a real arm. arm, real: a walked seed of each; None where nothing was walked.
-    """
+def losses(runs: Sequence[Outcome], others: Sequence[Outcome]) -> list[Row]:
+    """Corpus by corpus, what one arm loses to another under the same calibrator, as the mean over seeds, and the
+    tensors to blame where both were walked."""
     found = []
-    for corpus, scores in row["corpora"].items():
-        snr, wer = scores["snr_db_against_real"], scores["against_real"]
-        if snr is None or wer is None:
+    for corpus in runs[0].corpora:
+        ours, theirs = ([one.corpora[corpus] for one in some] for some in (runs, others))
+        snr = _fidelity(ours, theirs)["snr_db_against_real"]
+        if snr is None:  # no utterance is long enough for one frame
             continue
+        wer = paired_difference(mean_errors(ours), mean_errors(theirs)).to_dict()
+        walks = [one.walked[corpus] for one in (runs[0], others[0]) if corpus in one.walked]
         found.append(
             {
-                "arm": row["arm"],
-                "calibrator": row["calibrator"],
+                "arm": runs[0].arm,
+                "calibrator": runs[0].calibrator,
+                "against": others[0].arm,
                 "corpus": corpus,
                 "snr_db": snr,
                 "wer": wer,
                 "loses_snr": snr["high"] < 0,
                 "loses_wer": wer["low"] > 0,
-                "tensors": blamed(arm.walked[corpus], real.walked[corpus])
-                if arm and real and corpus in arm.walked and corpus in real.walked
-                else [],
+                "tensors": blamed(*walks) if len(walks) == 2 else [],
             }
         )
     return found
@@ -231,7 +230,7 @@ def sentence(loss: Row) -> str:
     verdict = "loses" if loss["loses_snr"] else "gains" if snr["low"] > 0 else "is level"
     lean = "loses" if loss["loses_wer"] else "gains" if wer["high"] < 0 else "no difference shown"
     return (
-        f"{loss['calibrator']}, {loss['corpus']}: {loss['arm']} {verdict} in SNR against real, "
+        f"{loss['calibrator']}, {loss['corpus']}: {loss['arm']} {verdict} in SNR against {loss['against']}, "
         f"{snr['difference']:+.2f} dB ({snr['low']:+.2f} to {snr['high']:+.2f}); WER "
         f"{100 * wer['difference']:+.2f} points ({100 * wer['low']:+.2f} to {100 * wer['high']:+.2f}), {lean}"
     )
