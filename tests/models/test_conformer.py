@@ -92,6 +92,17 @@ def test_layers_are_named_by_module_paths() -> None:
     assert not [name for name in names if "/" in name]
 
 
+def test_a_separable_stem_is_depthwise_and_pointwise() -> None:
+    """Its parameters by hand: 3x3 taps a channel and a 1x1 matrix in the place of 3x3 matrices, a bias more."""
+    whole, separable = TINY, replace(TINY, separable_subsampling=True)
+    channels = TINY.subsampling_channels
+    difference = 9 * channels**2 - (9 * channels + channels + channels**2)
+    models = [build("conformer", config) for config in (whole, separable)]
+    assert models[0].count_params() - models[1].count_params() == difference
+    assert "encoder.subsampling.depthwise2.bias" in separable.module_paths()
+    assert "encoder.subsampling.depthwise1.bias" not in separable.module_paths()
+
+
 @pytest.mark.parametrize("path", ["encoder.block1", "encoder.block0.mhsa", "encoder.block0.conv.batch_norm"])
 def test_what_is_dropped_is_not_built(path: str) -> None:
     model = build("conformer", replace(TINY, dropped=(path,)))
@@ -114,6 +125,7 @@ def test_what_is_dropped_is_not_built(path: str) -> None:
         ({"kernel": 0}, "kernel is 0; give a whole number"),
         ({"left_context": -1}, "left_context is -1; give a whole number, 0 or more"),
         ({"dropout": 1.5}, "dropout is 1.5"),
+        ({"masked_subsampling": 1}, "masked_subsampling is 1; give true or false"),
     ],
 )
 def test_a_config_that_cannot_be_is_refused(changes: dict, message: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.models.random_weights import randomise
 from tests.models.streaming_reference import sinusoid
-from tflite_asr.models.layers import GatedLinearUnit, Mask, RelativeAttention, relative_shift
+from tflite_asr.models.layers import GatedLinearUnit, Mask, RelativeAttention, SoundingFrames, relative_shift
 
 HEADS, KEY_DIM, DIM, FRAMES = 2, 4, 6, 7
 
@@ -124,3 +124,13 @@ def test_the_mask_zeroes_frames_of_padding() -> None:
 def test_a_layer_comes_back_from_its_config(layer: keras.layers.Layer) -> None:
     again = type(layer).from_config(layer.get_config())
     assert again.get_config() == layer.get_config()
+
+
+def test_frames_of_padding_are_told_by_features_that_are_all_zero() -> None:
+    """Of every second frame; the quietest frame that counts whole has a mean square of .06."""
+    features = np.random.default_rng(0).normal(0, 1, (1, 12, 8)).astype(np.float32)
+    features[0, 2] = 0.06**0.5
+    features[0, 7:] = 0
+    sounding = np.asarray(SoundingFrames(2)(features))
+    assert sounding.shape == (1, 6, 1, 1)
+    np.testing.assert_allclose(sounding[0, :, 0, 0], [1, 1, 1, 1, 0, 0], atol=1e-6)

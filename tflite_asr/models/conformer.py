@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 import keras
 
 from tflite_asr.errors import TfliteAsrError
-from tflite_asr.models.layers import POSITIONS, GatedLinearUnit, Mask, RelativeAttention
+from tflite_asr.models.layers import POSITIONS, GatedLinearUnit, Mask, RelativeAttention, SoundingFrames
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,9 @@ class ConformerConfig:
         blocks, dim, heads, feed_forward_multiplier, kernel: the encoder; kernel is the depthwise convolution's taps.
         subsampling: frames that become one; a power of two, a stride-2 3x3 convolution each.
         subsampling_channels: channels of those convolutions; 0 means dim.
+        separable_subsampling: all but the first depthwise, then 1x1 (FastConformer).
+        masked_subsampling: zero the frames of padding between those convolutions (NeMo): without it the last valid
+            frame sees what their biases make of padding. Padding is then told by features that are all zero.
         positions: "none" or "relative" (Transformer-XL).
         padding: "same" or "causal": what the depthwise convolutions see.
         left_context, lookahead: encoder frames a frame attends to on either side; None for all. The stem adds none.
@@ -35,6 +38,8 @@ class ConformerConfig:
     kernel: int = 31
     subsampling: int = 4
     subsampling_channels: int = 0
+    separable_subsampling: bool = False
+    masked_subsampling: bool = False
     positions: str = "none"
     padding: str = "same"
     left_context: int | None = None
@@ -68,12 +73,19 @@ class ConformerConfig:
                 raise TfliteAsrError(
                     f"conformer: {field.name} is {value!r}; give a whole number, {least} or more"
                 )
+        for name in ("separable_subsampling", "masked_subsampling"):
+            if type(getattr(self, name)) is not bool:
+                raise TfliteAsrError(f"conformer: {name} is {getattr(self, name)!r}; give true or false")
         if type(self.dropout) not in (int, float) or not 0 <= self.dropout < 1:
             raise TfliteAsrError(f"conformer: dropout is {self.dropout!r}; give a rate from 0 to below 1")
 
     @property
     def stages(self) -> int:
         return self.subsampling.bit_length() - 1
+
+    def separates(self, stage: int) -> bool:
+        """Whether a stage of the stem is depthwise and 1x1."""
+        return self.separable_subsampling and stage > 1
 
     def module_paths(self) -> list[str]:
         """Every path that can be put into `dropped` and is still built, modules before what they hold."""
@@ -87,7 +99,9 @@ class ConformerConfig:
             paths += [f"{block}.mhsa.{name}" for name in ("norm", *positions, "attention.bias")]
             inner = ("norm", "batch_norm", "pointwise1.bias", "depthwise.bias", "pointwise2.bias")
             paths += [f"{block}.conv.{name}" for name in inner]
-        paths += [f"encoder.subsampling.conv{stage}.bias" for stage in range(1, self.stages + 1)]
+        for stage in range(1, self.stages + 1):
+            kinds = ("depthwise", "conv") if self.separates(stage) else ("conv",)
+            paths += [f"encoder.subsampling.{kind}{stage}.bias" for kind in kinds]
         paths += ["encoder.subsampling.dense.bias", "ctc.dense.bias"]
         return [p for p in paths if not any(p == gone or p.startswith(f"{gone}.") for gone in self.dropped)]
 
@@ -151,13 +165,23 @@ class _Builder:
         """Stride-2 3x3 convolutions: output frame j sees features up to the last of its own group, none beyond."""
         config, path = self.config, "encoder.subsampling"
         channels = config.subsampling_channels or config.dim
-        width = config.mels
+        features, width = x, config.mels
         x = keras.layers.Reshape((-1, config.mels, 1), name=f"{path}.image")(x)
         for stage in range(1, config.stages + 1):
             x = keras.layers.ZeroPadding2D(((1, 0), (1, width % 2)), name=f"{path}.pad{stage}")(x)
+            taps = {"kernel_size": 3, "strides": 2}
+            if config.separates(stage):
+                bias = self.has(f"{path}.depthwise{stage}.bias")
+                depthwise = keras.layers.DepthwiseConv2D(
+                    **taps, use_bias=bias, name=f"{path}.depthwise{stage}"
+                )
+                x, taps = depthwise(x), {"kernel_size": 1}
             bias = self.has(f"{path}.conv{stage}.bias")
-            x = keras.layers.Conv2D(channels, 3, strides=2, use_bias=bias, name=f"{path}.conv{stage}")(x)
+            x = keras.layers.Conv2D(channels, **taps, use_bias=bias, name=f"{path}.conv{stage}")(x)
             x = keras.layers.Activation("relu", name=f"{path}.relu{stage}")(x)
+            if config.masked_subsampling and stage < config.stages:
+                sounding = SoundingFrames(2**stage, name=f"{path}.sounding{stage}")(features)
+                x = keras.layers.Multiply(name=f"{path}.mask{stage}")([x, sounding])
             width = (width + 1) // 2
         x = keras.layers.Reshape((-1, width * (channels if config.stages else 1)), name=f"{path}.flat")(x)
         x = self.dense(config.dim, f"{path}.dense")(x)

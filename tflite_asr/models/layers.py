@@ -39,6 +39,34 @@ class Mask(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="tflite_asr")
+class SoundingFrames(keras.layers.Layer):
+    """1 where a frame of features holds anything, 0 where it is padding: all zero.
+
+    float32 [batch, frames, mels] to [batch, frames / stride, 1, 1], of the first of every `stride` frames. A saturating
+    function of the mean square, so that int8 gives exactly 0 and 1 too: a frame of normalised features has one of
+    about 1, and from .06 on it counts whole.
+    """
+
+    def __init__(self, stride: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.stride = stride
+
+    def call(self, inputs):
+        shape = ops.shape(inputs)
+        groups = ops.reshape(inputs, (-1, shape[1] // self.stride, self.stride * inputs.shape[2]))
+        frames = groups[:, :, : inputs.shape[2]]
+        squares = ops.mean(frames * frames, axis=-1, keepdims=True)
+        return ops.expand_dims(ops.relu6(squares * 100.0) * (1.0 / 6.0), -1)
+
+    def compute_output_shape(self, inputs_shape):
+        batch, frames, _ = inputs_shape
+        return (batch, None if frames is None else frames // self.stride, 1, 1)
+
+    def get_config(self):
+        return {**super().get_config(), "stride": self.stride}
+
+
+@keras.saving.register_keras_serializable(package="tflite_asr")
 class RelativeAttention(keras.layers.Layer):
     """Multi-head self-attention over time, with Transformer-XL's relative positions or with none.
 
