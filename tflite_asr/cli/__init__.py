@@ -15,6 +15,7 @@ from tflite_asr.cli.bench import bench
 from tflite_asr.cli.calibrate import calibrate
 from tflite_asr.cli.evaluate import evaluate
 from tflite_asr.cli.export import export
+from tflite_asr.cli.import_ import import_
 from tflite_asr.cli.prepare_core import prepare_core
 from tflite_asr.cli.shipped import demo, models
 from tflite_asr.cli.slim import slim
@@ -63,6 +64,7 @@ for command in (
     transcribe,
     train,
     slim,
+    import_,
     calibrate,
     prepare_core,
 ):
