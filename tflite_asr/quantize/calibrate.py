@@ -1,51 +1,31 @@
-"""Ranges by looking: the float flatbuffers run on inputs, and every activation's extremes are noted.
+"""Ranges by looking: the float flatbuffers run on inputs, and what every activation holds is noted.
 
 The runtime is LiteRT with all tensors kept, on its builtin kernels and one thread, so that values do not
 depend on the machine's cores. Inputs come as sequences of steps for each signature: an utterance is a
 sequence of one; a model with state is a sequence whose outputs go back in as the next step's inputs.
 
-Padded frames count: what masks them (a large negative score, a zero) must fit its range as well.
+Padded frames enter the extremes, since what masks them (a large negative score, a zero) must fit its range as
+well, and no histogram: silence that nobody hears must not say where speech is clipped.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tflite_asr.errors import TfliteAsrError
+from tflite_asr.quantize.calibrators import MIN_MAX, Calibrator
+from tflite_asr.quantize.kept_whole import kept_whole
+from tflite_asr.quantize.observed import Observed
 from tflite_asr.quantize.ranges import Range, Ranges
 from tflite_asr.quantize.serialize import read_model, signature_names, text
 
 Feed = Mapping[str, np.ndarray]
 Sequences = Mapping[str, Sequence[Sequence[Feed]]]
-
-
-@dataclass(frozen=True)
-class Calibrator:
-    """How a range comes out of what was observed.
-
-    look: the float values of a tensor in one step -> (minimum, maximum).
-    combine: those of all steps, in order -> (minimum, maximum).
-    """
-
-    name: str
-    look: Callable[[np.ndarray], tuple[float, float]]
-    combine: Callable[[Sequence[tuple[float, float]]], tuple[float, float]]
-
-
-def _extremes(values: np.ndarray) -> tuple[float, float]:
-    return float(values.min()), float(values.max())
-
-
-def _widest(seen: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    return min(low for low, _ in seen), max(high for _, high in seen)
-
-
-MIN_MAX = Calibrator("min_max", _extremes, _widest)
 
 
 def lay_into_windows(
@@ -134,41 +114,94 @@ def calibrate(
     calibrator: Calibrator = MIN_MAX,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> Ranges:
-    """One set of ranges for all flatbuffers, from running each signature on its sequences.
+    """One set of ranges for all flatbuffers: `observe`, then `ranges_of`."""
+    seen = observe(flatbuffers, sequences, carried, calibrator.clips, progress)
+    return ranges_of(seen, calibrator, kept_whole(flatbuffers.values()) if calibrator.clips else ())
+
+
+def observe(
+    flatbuffers: Mapping[str, bytes],
+    sequences: Sequences,
+    carried: Mapping[str, str] | None = None,
+    histograms: bool = True,
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> dict[str, Observed]:
+    """What every activation takes for values, by name, from running each signature on its sequences.
 
     flatbuffers: signature to float flatbuffer with stable tensor names. sequences: signature to sequences
     of steps, each the values of the signature's inputs. carried: output name to the input name that it
-    becomes in the next step; the first step gives all inputs. progress: called with the fraction done.
-    Raises TfliteAsrError where a signature has no tensor names in common with those that were run, or where
-    a value is not finite, naming the tensor.
+    becomes in the next step; the first step gives all inputs. histograms: whether a calibrator that clips
+    is to come. progress: called with the fraction done. Raises TfliteAsrError where a value is not finite,
+    naming the tensor.
     """
-    seen: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
-    families: dict[str, str] = {}
+    seen: dict[str, Observed] = {}
+    along_time = time_axes(flatbuffers.values())
     total = max(1, sum(len(some) for some in sequences.values()))
     done = 0
     for signature, some in sequences.items():
         if not some:
             continue
         runner = _Observer(flatbuffers[signature], signature)
+        family = signature.rsplit("_", 1)[0] if signature[-1:].isdigit() else signature
         for sequence in some:
             state: dict[str, np.ndarray] = {}
             for step in sequence:
                 outputs = runner.run({**step, **state})
                 state = {new: outputs[old] for old, new in (carried or {}).items()}
+                share = float(step["mask"].mean()) if "mask" in step else 1.0
                 for name, values in runner.activations():
-                    seen[name].append(calibrator.look(values))
-                    families[name] = signature.rsplit("_", 1)[0] if signature[-1:].isdigit() else signature
+                    one = seen.setdefault(name, Observed(family, histograms))
+                    one.add(values, _real(values.shape, along_time.get(name, ()), share))
             done += 1
             progress(done / total)
-    entries = {}
-    for name, extremes in seen.items():
-        low, high = calibrator.combine(extremes)
-        if not np.isfinite([low, high]).all():
+    for name, one in seen.items():
+        if not np.isfinite([one.minimum, one.maximum]).all():
             raise TfliteAsrError(
-                f"calibration: tensor {name!r} takes values in [{low}, {high}]; the model or an input is broken"
+                f"calibration: tensor {name!r} takes values in [{one.minimum}, {one.maximum}]; the model or an input "
+                "is broken"
             )
-        entries[name] = Range(low, high, f"calibration:{calibrator.name}", families[name])
+    return seen
+
+
+def ranges_of(
+    seen: Mapping[str, Observed], calibrator: Calibrator, whole: Collection[str] = frozenset()
+) -> Ranges:
+    """The range of every tensor that was observed. The tensors `whole` (`kept_whole`) have their extremes;
+    where padding holds more than real frames do, every range holds that too."""
+    entries = {}
+    for name, one in seen.items():
+        used = MIN_MAX if name in whole else calibrator
+        low, high = used.range_of(one)
+        if one.minimum < one.real_minimum:
+            low = one.minimum
+        if one.maximum > one.real_maximum:
+            high = one.maximum
+        entries[name] = Range(low, high, f"calibration:{used.name}", one.signature)
     return Ranges(entries)
+
+
+def time_axes(flatbuffers: Iterable[bytes]) -> dict[str, tuple[int, ...]]:
+    """Name to the axes along which a tensor is longer in a longer window; none where there is one window."""
+    shapes: defaultdict[str, set[tuple[int, ...]]] = defaultdict(set)
+    for data in flatbuffers:
+        for graph in read_model(data).subgraphs:
+            for tensor in graph.tensors:
+                shapes[text(tensor.name)].add(tuple(int(n) for n in tensor.shape))
+    return {
+        name: tuple(axis for axis, sizes in enumerate(zip(*some, strict=True)) if len(set(sizes)) > 1)
+        for name, some in shapes.items()
+        if len({len(shape) for shape in some}) == 1
+    }
+
+
+def _real(shape: tuple[int, ...], axes: tuple[int, ...], share: float) -> tuple[slice, ...]:
+    """What of a tensor is no padding, where `share` of the window is real; () where nothing is known."""
+    if share >= 1.0 or not axes:
+        return ()
+    return tuple(
+        slice(max(1, math.ceil(size * share))) if axis in axes else slice(None)
+        for axis, size in enumerate(shape)
+    )
 
 
 class _Observer:
