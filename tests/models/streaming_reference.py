@@ -1,9 +1,8 @@
 """Streaming models in NumPy, frame by frame, with ring buffers and key-value caches: the reference for causal configs.
 
 A `Stream` takes one frame at a time (`push`) and gives the frames that became final by it; `finish` gives the rest.
-The pieces below are put together by one function an architecture (`STREAMS`), from nothing but the weights of the Keras
-model and its config; `check_streaming` then holds the two against each other. Within the encoder a frame is float64
-[channels].
+The pieces below are put together by one function an architecture, from nothing but the weights of the Keras model and
+its config; `check_streaming` then holds the two against each other. Within the encoder a frame is float64 [channels].
 """
 
 from __future__ import annotations
@@ -206,7 +205,7 @@ def glu(x: np.ndarray) -> np.ndarray:
     return values / (1 + np.exp(-gates))
 
 
-class _Weights:
+class Weights:
     """A Keras model's weights by layer name, float64; a bias that is not there is 0."""
 
     def __init__(self, model: Any) -> None:
@@ -231,7 +230,7 @@ def streaming_conformer(model: Any, config: ConformerConfig) -> Stream:
     """A Conformer-CTC that takes feature frames [mels] and gives logits [pieces]."""
     if config.lookahead is None:
         raise ValueError("a frame that attends to all that follow cannot be streamed; set lookahead")
-    weights = _Weights(model)
+    weights = Weights(model)
     stem: list[Stream] = [PerFrame(lambda x: x[:, None].astype(np.float64))]
     for stage in range(1, config.stages + 1):
         stem.append(StridedConvolution(*weights.pair(f"encoder.subsampling.conv{stage}")))
@@ -240,7 +239,7 @@ def streaming_conformer(model: Any, config: ConformerConfig) -> Stream:
     return Chain(*stem, *blocks, weights.dense("ctc.dense"))
 
 
-def _conformer_block(weights: _Weights, config: ConformerConfig, path: str) -> Stream:
+def _conformer_block(weights: Weights, config: ConformerConfig, path: str) -> Stream:
     def feed_forward(name: str) -> Stream:
         inner = f"{path}.{name}"
         return Residual(
@@ -264,7 +263,7 @@ def _conformer_block(weights: _Weights, config: ConformerConfig, path: str) -> S
     )
 
 
-def _attention(weights: _Weights, config: ConformerConfig, layer: str) -> CachedAttention:
+def _attention(weights: Weights, config: ConformerConfig, layer: str) -> CachedAttention:
     keras_layer = weights.model.get_layer(layer)
     found: dict[str, Any] = {}
     for name in ("query", "key", "value", "out"):
@@ -276,7 +275,7 @@ def _attention(weights: _Weights, config: ConformerConfig, layer: str) -> Cached
     return CachedAttention(found, config.heads, config.left_context, config.lookahead or 0)
 
 
-def _convolution(weights: _Weights, config: ConformerConfig, path: str) -> Stream:
+def _convolution(weights: Weights, config: ConformerConfig, path: str) -> Stream:
     kernel, bias = weights.pair(f"{path}.depthwise")
     gamma, beta, mean, variance = weights.of(f"{path}.batch_norm")
     after = 0 if config.padding == "causal" else config.kernel // 2
@@ -289,9 +288,6 @@ def _convolution(weights: _Weights, config: ConformerConfig, path: str) -> Strea
         PerFrame(silu),
         weights.dense(f"{path}.pointwise2"),
     )
-
-
-STREAMS: dict[str, Callable[[Any, Any], Stream]] = {"conformer": streaming_conformer}
 
 
 def check_streaming(

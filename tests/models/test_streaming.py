@@ -8,11 +8,23 @@ import numpy as np
 import pytest
 
 from tests.models.random_weights import randomise
-from tests.models.streaming_reference import STREAMS, CachedAttention, Chain, Residual, check_streaming
-from tflite_asr.models import ARCHITECTURES, build
+from tests.models.streaming_quartznet import streaming_quartznet
+from tests.models.streaming_reference import (
+    CachedAttention,
+    Chain,
+    Residual,
+    check_streaming,
+    streaming_conformer,
+)
+from tflite_asr.models import ARCHITECTURES, build, quartznet
 from tflite_asr.models.conformer import TINY, causal
 
 FRAMES = 56
+STREAMS = {
+    "conformer": streaming_conformer,
+    "quartznet": streaming_quartznet,
+    "jasper": streaming_quartznet,
+}
 
 
 def features(frames: int = FRAMES, seed: int = 0) -> np.ndarray:
@@ -101,3 +113,24 @@ def test_the_offline_model_sees_no_frame_beyond_its_own_group() -> None:
 def test_a_frame_that_attends_to_all_that_follow_cannot_stream() -> None:
     with pytest.raises(ValueError, match="lookahead"):
         STREAMS["conformer"](build("conformer", TINY), TINY)
+
+
+@pytest.mark.parametrize("size", [quartznet.TINY, quartznet.JASPER_TINY], ids=["quartznet", "jasper"])
+def test_causal_convolutions_stream_without_delay(size: quartznet.QuartzNetConfig) -> None:
+    config = quartznet.causal(size)
+    model = randomise(build("quartznet", config))
+    x = features()
+    expected = offline(model, x, config.subsampling)
+    check_streaming(streaming_quartznet(model, config), expected, x, config.subsampling, delay=0)
+
+
+@pytest.mark.parametrize("size", [quartznet.TINY, quartznet.JASPER_TINY], ids=["quartznet", "jasper"])
+def test_convolutions_that_look_to_both_sides_delay_by_their_half_kernels(
+    size: quartznet.QuartzNetConfig,
+) -> None:
+    config = replace(size, layers=tuple(replace(layer, stride=1) for layer in size.layers))
+    model = randomise(build("quartznet", config))
+    halves = sum(layer.repeat * layer.dilation * (layer.kernel // 2) for layer in config.layers)
+    check_streaming(
+        streaming_quartznet(model, config), offline(model, features(), 1), features(), 1, delay=halves
+    )
