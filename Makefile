@@ -10,13 +10,14 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -
 PYTEST := $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check peers clean
+.PHONY: help setup demo test test-slow old-runtime check peers clean
 
 help:
 	@echo "make setup      the environment, in .venv (Python 3.11 or newer)"
 	@echo "make demo       export, audit and evaluate the shipped checkpoint: float, dynamic, int8, int8 minus one block"
 	@echo "make test       fast tests"
 	@echo "make test-slow  tests that need real data, the built wheel or minutes"
+	@echo "make old-runtime  bundles on tflite-runtime 2.14, in an environment of its own (part of test-slow)"
 	@echo "make check      format, lint, types, imports between rooms"
 	@echo "make peers      the shipped checkpoint beside other converters and runtimes (installs ONNX Runtime too)"
 	@echo "make clean      remove what the others made, .venv excepted"
@@ -37,6 +38,9 @@ test: setup
 
 test-slow: setup
 	$(PYTEST) -m slow --durations 10
+
+old-runtime: setup
+	$(PYTEST) -m slow tests/test_old_runtime.py
 
 check: setup
 	$(BIN)/ruff format $(FORMAT) .

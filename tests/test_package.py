@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -15,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.environments import install, packaged_manifest, run
 from tflite_asr.audio import read_audio
 from tflite_asr.manifest import read_manifest
 from tflite_asr.runtime.transcriber import Transcriber
@@ -59,8 +58,9 @@ def test_the_command_line_imports_nothing_heavy_before_a_command_needs_it() -> N
     assert found.stdout.strip() == "[]"
 
 
-def test_every_constraint_is_one_version_and_names_no_host(repository: Path) -> None:
-    lines = (repository / "constraints.txt").read_text().splitlines()
+@pytest.mark.parametrize("name", ["constraints.txt", "constraints-tflite-runtime.txt"])
+def test_every_constraint_is_one_version_and_names_no_host(repository: Path, name: str) -> None:
+    lines = (repository / name).read_text().splitlines()
     pins = [line for line in lines if line and not line.startswith("#")]
     assert pins
     for line in pins:
@@ -79,51 +79,16 @@ def test_what_the_extras_name_is_pinned(repository: Path) -> None:
             assert name in pinned | {"tflite-asr"}, f"{name} is not in constraints.txt"
 
 
-def run(environment: Path, *command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """A command of `environment`, away from the checkout."""
-    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    program, *arguments = command
-    return subprocess.run(
-        [str(environment / "bin" / program), *arguments],
-        cwd=cwd,
-        env=variables,
-        capture_output=True,
-        text=True,
-    )
-
-
-@pytest.fixture(scope="module")
-def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy, so that leftovers of earlier builds in the checkout cannot hide a missing file."""
-    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(repository / name, source)
-    shutil.copytree(
-        repository / "tflite_asr", source / "tflite_asr", ignore=shutil.ignore_patterns("__pycache__")
-    )
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(source)]
-    subprocess.run(build, check=True, capture_output=True)
-    (built,) = out.glob("*.whl")
-    return built
-
-
-def install(wheel: Path, extra: str, environment: Path, repository: Path) -> Path:
-    """A fresh environment with the wheel and nothing of this one; this one's pip does it, which saves half the time."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
-    pip = [sys.executable, "-m", "pip", "--python", str(environment / "bin" / "python"), "--quiet"]
-    constraints = ["--constraint", str(repository / "constraints.txt")]
-    subprocess.run([*pip, "install", *constraints, f"tflite-asr{extra} @ {wheel.as_uri()}"], check=True)
-    return environment
-
-
 @pytest.fixture(scope="module")
 def base(wheel: Path, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return install(wheel, "", tmp_path_factory.mktemp("base") / "venv", repository)
+    return install(wheel, "", tmp_path_factory.mktemp("base") / "venv", repository / "constraints.txt")
 
 
 @pytest.fixture(scope="module")
 def with_litert(wheel: Path, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return install(wheel, "[litert]", tmp_path_factory.mktemp("litert") / "venv", repository)
+    return install(
+        wheel, "[litert]", tmp_path_factory.mktemp("litert") / "venv", repository / "constraints.txt"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -195,9 +160,3 @@ def test_the_wheel_evaluates_a_bundle_without_tensorflow_and_hears_what_the_chec
     said = [json.loads(line)["pred_text"] for line in (tmp_path / "said.jsonl").read_text().splitlines()]
     here = Transcriber(bundle)
     assert said == [here.transcribe(row.audio_filepath).text for row in read_manifest(demo_manifest)]
-
-
-def packaged_manifest(environment: Path) -> Path:
-    """The demo's manifest as the wheel installed it."""
-    (found,) = environment.glob("lib/python*/site-packages/tflite_asr/pretrained/demo/demo.jsonl")
-    return found
