@@ -23,6 +23,17 @@ def tensor(shape, kind="INT8", buffer=0, name=b"", channels=1):
     return schema.TensorT(shape, getattr(schema.TensorType, kind), buffer, name, quantisation)
 
 
+def test_the_newest_op_says_which_release_the_file_wants():
+    model = small_model()
+    report = audit(write_model(model), load=False)
+    assert report.to_dict()["first_release"] == "1.14"
+    code = next(one for one in model.operatorCodes if one.builtinCode == schema.BuiltinOperator.LOGISTIC)
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.LOG
+    report = audit(write_model(model), load=False)
+    assert report.first_release == "2.15"
+    assert ("first TFLite release", "2.15 (LOG version 2)") in report.rows()
+
+
 def small_model():
     """y = LOGISTIC(x W + b): x int8 [1, 7, 5], W int8 [4, 5], b int32 [4]."""
     rng = np.random.default_rng(0)

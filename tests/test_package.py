@@ -75,7 +75,7 @@ def test_what_the_extras_name_is_pinned(repository: Path) -> None:
     }
     for lines in (project["dependencies"], *extras.values()):
         for line in lines:
-            name = re.split(r"[<>=;\[ ]", line)[0]
+            name = re.split(r"[<>=;\[ ]", line)[0].lower()
             assert name in pinned | {"tflite-asr"}, f"{name} is not in constraints.txt"
 
 

@@ -100,6 +100,7 @@ def test_an_output_that_cannot_be_written(checkpoint: Path, tmp_path: Path) -> N
         ("--budget-macs", "inf", "budget of inf multiply-adds"),
         ("--calibration", "gone.jsonl", "calibration 'gone.jsonl': give synthetic, noise"),
         ("--calibration", "BROKEN", "broken.jsonl:1: is not JSON"),
+        ("--min-runtime", "2.13", "min-runtime '2.13': is none that files are written for; give 2.14"),
         ("--blank-id", "0", "says nothing without --tokens"),
         ("--tokens", "gone.txt", "gone.txt: no such token file"),
         ("--frontend", "gone.toml", "gone.toml: cannot be read"),

@@ -38,6 +38,15 @@ def test_every_delegate_reads_it(int8_bundle, delegate):
     )
 
 
+def test_a_bundle_names_the_kernels_it_runs_on_unless_others_are_asked_for(int8_bundle):
+    assert Transcriber(int8_bundle).delegate == "xnnpack"
+    for_old_devices = replace(int8_bundle, info=replace(int8_bundle.info, delegate="builtin"))
+    assert Transcriber(for_old_devices).delegate == "builtin"
+    assert Transcriber(for_old_devices, delegate="xnnpack").delegate == "xnnpack"
+    builtin = Transcriber(int8_bundle, delegate="builtin").logits(whistle("face"))
+    np.testing.assert_array_equal(Transcriber(for_old_devices).logits(whistle("face")), builtin)
+
+
 def test_words_are_where_they_were_whistled(transcriber):
     audio = whistle("ab cd", lead=0.5)
     first, second = transcriber.transcribe(audio).words
