@@ -145,6 +145,29 @@ def test_a_relu_that_saturation_does_already_is_left_out():
     assert one.min() == -128
 
 
+def test_a_bias_of_zeros_needs_no_scales_of_its_own():
+    import keras
+
+    source = keras.Input((20, 16), name="source")
+    x = keras.layers.DepthwiseConv1D(5, use_bias=False, padding="same")(source)
+    model = keras.Model(source, keras.layers.Conv1D(16, 3, padding="same", bias_initializer="ones")(x))
+    data = convert(model, None).data
+    inputs = [np.random.default_rng(seed).standard_normal((20, 16)).astype(np.float32) for seed in range(4)]
+    ranges = calibrate({"main": data}, lay_into_windows(inputs, {"main": data}))
+    before = quantize(data, ranges, (), scheme("int8"))
+    after = finish(before, ranges)
+    shared = {}
+    for operator in (graph := read_model(after).subgraphs[0]).operators:
+        if (kind := op_name(read_model(after), operator)) in ("DEPTHWISE_CONV_2D", "CONV_2D"):
+            weights, bias = (graph.tensors[index].quantization.scale for index in operator.inputs[1:])
+            shared[kind] = np.array_equal(weights, bias)
+    assert shared == {"DEPTHWISE_CONV_2D": True, "CONV_2D": False}
+    feed = random_feed(before, "main")
+    for kernels in ("BUILTIN", "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "BUILTIN_REF"):
+        (one,), (other,) = (run(some, "main", feed, kernels).values() for some in (before, after))
+        np.testing.assert_array_equal(one, other)
+
+
 def fused(data: bytes) -> list[str]:
     """The fused activation of every sum."""
     names = {code: name for name, code in vars(schema.ActivationFunctionType).items()}

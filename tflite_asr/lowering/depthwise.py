@@ -28,18 +28,20 @@ class SplitDepthwiseConv1D(keras.layers.DepthwiseConv1D):
         inputs = ops.pad(inputs, ((0, 0), self._padding(inputs), (0, 0)))
         frames = ops.shape(inputs)[1]
         count = (frames - (taps - 1) * dilation - 1) // stride + 1
+        # Images one pixel high from here to the sum: as sequences, every piece takes two reshapes of its own.
+        inputs, kernels = ops.expand_dims(inputs, 1), ops.expand_dims(self.kernel, 0)
         outputs = None
         for first in range(0, taps, LONGEST):
-            kernel = self.kernel[first : first + LONGEST]
+            kernel = kernels[:, first : first + LONGEST]
             begin = first * dilation
-            reach = (count - 1) * stride + (kernel.shape[0] - 1) * dilation + 1
+            reach = (count - 1) * stride + (kernel.shape[1] - 1) * dilation + 1
             piece = ops.depthwise_conv(
-                inputs[:, begin : begin + reach], kernel, stride, "valid", self.data_format, dilation
+                inputs[:, :, begin : begin + reach], kernel, stride, "valid", self.data_format, (1, dilation)
             )
             if self.use_bias and outputs is None:
                 piece = piece + self.bias
             outputs = piece if outputs is None else outputs + piece
-        return self.activation(outputs)
+        return self.activation(ops.squeeze(outputs, 1))
 
     def _padding(self, inputs) -> tuple[int, int]:
         """Zeros before and after, in frames; TensorFlow's rule for "same"."""
