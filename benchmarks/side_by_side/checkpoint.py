@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from tflite_asr.errors import TfliteAsrError
@@ -44,46 +44,45 @@ def open_checkpoint(model: str) -> Checkpoint:
     return Checkpoint(path.stem, path, ModelFacts.read(path) or ModelFacts(path.stem))
 
 
-def draw_checkpoint(size: str, seed: int, folder: Path) -> Checkpoint:
-    """A Conformer of one of the registry's sizes with random weights, with the first shipped model's front end.
+def draw_checkpoint(size: str, seed: int, folder: Path, architecture: str = "conformer") -> Checkpoint:
+    """A model of one of the registry's sizes with random weights, with the first shipped model's front end.
 
     Args:
-        size: "tiny", "shipped", "S", "M" or "L".
+        size: of the architecture; a Conformer's are "tiny", "shipped", "S", "M" and "L".
         seed: of the weights; the same gives the same file.
         folder: keeps the file; one that is there already is taken.
 
     Raises:
-        TfliteAsrError: an unknown size.
+        TfliteAsrError: an unknown architecture or size.
     """
-    path = folder / f"random-{size}-{seed}.keras"
+    kind = "" if architecture == "conformer" else f"{architecture}-"
+    path = folder / f"random-{kind}{size}-{seed}.keras"
     if not (path.is_file() and ModelFacts.path_for(path).is_file()):
         folder.mkdir(parents=True, exist_ok=True)
-        run_in_child(_draw, size, seed, path, stage=f"draw random weights of size {size}")
+        run_in_child(_draw, architecture, size, seed, path, stage=f"draw random weights of size {size}")
     facts = ModelFacts.read(path)
     assert facts is not None
     return Checkpoint(path.stem, path, facts, random=True)
 
 
-def _draw(size: str, seed: int, path: Path) -> None:
+def _draw(architecture: str, size: str, seed: int, path: Path) -> None:
     from tests.models.random_weights import randomise
-    from tflite_asr.models import build
-    from tflite_asr.models.conformer import SIZES
+    from tflite_asr.models import ARCHITECTURES, build, config_class
     from tflite_asr.tokens import CHARACTERS
 
-    if size not in SIZES:
-        raise TfliteAsrError(f"size {size!r} is unknown; give one of {', '.join(SIZES)}")
+    config_class(architecture)  # refuses what is unknown
+    sizes = ARCHITECTURES[architecture][2]
+    if size not in sizes:
+        raise TfliteAsrError(f"size {size!r} is unknown; give one of {', '.join(sizes)}")
+    config = sizes[size]
     like = ModelFacts.read(next(iter(shipped_models().values())))
-    config = SIZES[size]
-    facts = ModelFacts(
-        path.stem,
-        "conformer",
-        asdict(config),
-        like.frontend if like else None,
-        CHARACTERS,
-        config.subsampling,
-    )
+    frontend = like.frontend if like else None
+    if frontend and frontend.mels != config.mels:
+        few = {key: getattr(frontend, key)[: config.mels] for key in ("mean", "std")}
+        frontend = replace(frontend, mels=config.mels, **few)
+    facts = ModelFacts(path.stem, architecture, asdict(config), frontend, CHARACTERS, config.subsampling)
     partial = path.with_name(f".{path.name}")
-    randomise(build("conformer", config), seed).save(partial)
+    randomise(build(architecture, config), seed).save(partial)
     facts.write(path)
     partial.replace(path)
 

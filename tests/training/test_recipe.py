@@ -32,9 +32,17 @@ def test_a_recipe_is_read_with_its_defaults(tmp_path: Path) -> None:
     )
 
 
-def test_the_shipped_recipe_reads(repository: Path) -> None:
-    recipe = Recipe.read(repository / "recipes" / "conformer-ctc" / "recipe.toml")
-    assert (recipe.name, recipe.architecture, recipe.size) == ("conformer-ctc", "conformer", "shipped")
+@pytest.mark.parametrize(
+    ("name", "architecture", "size"),
+    [
+        ("conformer-ctc", "conformer", "shipped"),
+        ("quartznet", "quartznet", "small"),
+        ("jasper", "jasper", "small"),
+    ],
+)
+def test_the_shipped_recipes_read(repository: Path, name: str, architecture: str, size: str) -> None:
+    recipe = Recipe.read(repository / "recipes" / name / "recipe.toml")
+    assert (recipe.name, recipe.architecture, recipe.size) == (name, architecture, size)
 
 
 @pytest.mark.parametrize(
