@@ -21,6 +21,8 @@ COLOURS = {
     "real": "#009E73",
 }
 
+MOST_DB = 60.0  # what is exact in integers (a mask) would flatten all else
+
 
 def draw(study: Row) -> Any:
     """The figure of what `calibrate compare --json` writes.
@@ -128,6 +130,7 @@ def _along(axis: Any, walks: Sequence[Row], corpus: str) -> None:
         if row["calibrator"] == first:
             axis.plot(row["snr_db"][corpus], color=COLOURS[row["arm"]], label=row["arm"], linewidth=0.8)
     axis.set_xlabel("activation, in the order of execution")
+    axis.set_ylim(top=MOST_DB)
     axis.set_ylabel("SNR, dB")
     axis.set_title(f"{first}, {corpus}: float and integers side by side", fontsize=10)
 

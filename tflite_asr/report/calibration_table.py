@@ -16,6 +16,8 @@ Row = Mapping[str, Any]
 def comparison_tables(study: Row) -> Iterator[Table]:
     """Tables of what `calibrate compare --json` writes."""
     yield _costs(study)
+    for corpus in study["settings"]["corpora"]:
+        yield _by_corpus(study, corpus)
     if study["overlaps"]:
         yield _overlaps(study["overlaps"])
     for one in study["worst"]:
@@ -56,34 +58,38 @@ def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
 
 
 def _costs(study: Row) -> Table:
-    corpora = study["settings"]["corpora"]
-    counts = ", ".join(f"{name} ({one['utterances']} utterances)" for name, one in corpora.items())
-    table = _table(
-        f"{study['model']} on {counts}",
-        ["arm", "calibrator"],
-        [
-            "seeds",
-            "bytes",
-            "WER %",
-            "points above float32 (95 %)",
-            *(f"{name}: WER %, points above float32" for name in corpora if len(corpora) > 1),
-            *(f"{name}: SNR dB, argmax %" for name in corpora),
-        ],
+    counts = ", ".join(
+        f"{name} ({one['utterances']} utterances)" for name, one in study["settings"]["corpora"].items()
     )
+    right = ["seeds", "bytes", "integer-only", "WER %", "points above float32 (95 %)", "above real"]
+    table = _table(f"{study['model']} on {counts}", ["arm", "calibrator"], right)
     for row in study["rows"]:
         table.add_row(
             row["arm"],
             row["calibrator"] or "-",
             str(len(row["seeds"])),
             f"{row['bytes']:,}",
+            "yes" if row["integer_only"] else "no",
             percent(row["wer"]),
             points(row["against_float32"]),
-            *(
-                f"{percent(row['corpora'][name]['wer'])}, {points(row['corpora'][name]['against_float32'])}"
-                for name in corpora
-                if len(corpora) > 1
-            ),
-            *(fidelity(row["corpora"][name]) for name in corpora),
+            points(row["against_real"]),
+        )
+    return table
+
+
+def _by_corpus(study: Row, corpus: str) -> Table:
+    right = ["WER %", "points above float32 (95 %)", "SNR dB (seeds), argmax %", "SNR above real, dB (95 %)"]
+    table = _table(corpus, ["arm", "calibrator"], right)
+    for row in study["rows"]:
+        scores = row["corpora"][corpus]
+        gap = scores["snr_db_against_real"]
+        table.add_row(
+            row["arm"],
+            row["calibrator"] or "-",
+            percent(scores["wer"]),
+            points(scores["against_float32"]),
+            fidelity(scores),
+            f"{gap['difference']:+.2f} ({gap['low']:+.2f} to {gap['high']:+.2f})" if gap else "-",
         )
     return table
 

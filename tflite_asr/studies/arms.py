@@ -96,12 +96,12 @@ def run_arm(order: Order) -> None:
         histograms=any(one.clips for one in chosen.values()),
         progress=_Share(f"{title}: observe", 0.3, 0.2).tell,
     )
-    whole = kept_whole(parts.values())
+    kept = kept_whole(parts.values())
     logits = read_logits(order.logits, order.utterances)
     for number, (name, path) in enumerate(order.wanted.items()):
         start, width = 0.5 + 0.5 * number / len(order.wanted), 0.5 / len(order.wanted)
         report_progress(f"{title}, {name}: quantise", start)
-        ranges = ranges_of(seen, chosen[name], whole if chosen[name].clips else ())
+        ranges = ranges_of(seen, chosen[name], kept)
         data = _quantised(parts, ranges)
         with tempfile.TemporaryDirectory(prefix="tflite_asr-") as folder:
             bundle = _bundle(order, inputs, data, ranges, Path(folder) / "bundle")

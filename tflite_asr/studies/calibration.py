@@ -322,7 +322,7 @@ def conclude(
         for arm, runs in by_arm.items():
             if not runs:
                 continue
-            rows.append(findings.summarise(runs, base, real))
+            rows.append(findings.summarise(runs, base, [] if arm == findings.REAL else real))
             labels: dict[str, Any] = {"arm": arm, "calibrator": name}
             if (found := findings.overlap(runs, real))["tensors"]:
                 overlaps.append(labels | found)
