@@ -38,7 +38,11 @@ def calibrate() -> None:
     help="noise, synthetic:published, synthetic, real; may be repeated. Default: all.",
 )
 @click.option(
-    "--calibrator", "calibrators", multiple=True, metavar="NAME", help="May be repeated. Default: all."
+    "--calibrator",
+    "calibrators",
+    multiple=True,
+    metavar="NAME",
+    help="May be repeated; auto chooses one. Default: all others.",
 )
 @click.option("--seeds", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--budget-macs", type=float, help="Multiply-adds that synthesis may spend.")

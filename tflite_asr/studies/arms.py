@@ -81,14 +81,22 @@ class _Share:
 def run_arm(order: Order) -> None:
     """Make every result that is wanted; wants TensorFlow, so run it in a child."""
     from tflite_asr.quantize.calibrate import lay_into_windows, observe, ranges_of
-    from tflite_asr.quantize.calibrators import CALIBRATORS
+    from tflite_asr.quantize.calibrators import AUTO, CALIBRATORS
     from tflite_asr.quantize.kept_whole import kept_whole
 
-    chosen = {name: CALIBRATORS[name] for name in order.wanted}
     title = f"{order.arm}, seed {order.seed}"
     report_progress(f"{title}: inputs", 0.0)
     inputs = _inputs(order, _Share(f"{title}: inputs", 0.0, 0.3).tell)
     parts = lowered_windows(order.base)
+    provenance = inputs.provenance()
+    chosen = {name: CALIBRATORS[name] for name in order.wanted if name != AUTO}
+    if AUTO in order.wanted:
+        from tflite_asr.quantize.auto import choose
+
+        report_progress(f"{title}: choose the calibrator", 0.3)
+        choice = choose(parts, inputs.features, scheme("int8"), subsampling=order.facts.subsampling)
+        chosen[AUTO] = choice.calibrator
+        provenance["auto"] = {"calibrator": choice.calibrator.name, **choice.provenance()}
     sequences = lay_into_windows(inputs.features, parts, order.facts.subsampling)
     seen = observe(
         parts,
@@ -118,7 +126,7 @@ def run_arm(order: Order) -> None:
             sha256=sha256,
             integer_only=proof.integer_only,
             corpora=corpora,
-            provenance=inputs.provenance(),
+            provenance=provenance,
             grids=_grids(parts, data),
             walked=_walked(order, parts, data) if order.walked else {},
         ).write(path)

@@ -22,7 +22,7 @@ from tflite_asr.errors import TfliteAsrError
 from tflite_asr.facts import ModelFacts
 from tflite_asr.pipeline import Progress, facts_of, model_path, span
 from tflite_asr.pipeline.preparation import check_budget
-from tflite_asr.quantize.calibrators import CALIBRATORS
+from tflite_asr.quantize.calibrators import CALIBRATOR_NAMES, CALIBRATORS
 from tflite_asr.quantize.child import run_in_child
 from tflite_asr.studies import findings, floats
 from tflite_asr.studies.arms import Order, hear, run_arm
@@ -94,7 +94,7 @@ def compare(
         manifests: evaluated, each a corpus.
         calibrate_on: manifest of the real arm (48 clips drawn by each seed); None: clips set aside from `manifests`.
         arms: of `ARMS`.
-        calibrators: of `CALIBRATORS`; none for all.
+        calibrators: of `CALIBRATOR_NAMES`; none for all but "auto", which is one of the others.
         seeds: how many; 0, 1, ...
         budget_macs, published_budget_macs: multiply-adds that synthesis may spend, ours and the published recipe;
             None for its default.
@@ -280,7 +280,7 @@ class _Study:
 
 
 def _check(arms: Sequence[str], calibrators: Sequence[str], seeds: int, jobs: int) -> None:
-    for kind, some, known in (("arm", arms, ARMS), ("calibrator", calibrators, tuple(CALIBRATORS))):
+    for kind, some, known in (("arm", arms, ARMS), ("calibrator", calibrators, CALIBRATOR_NAMES)):
         for one in some:
             if one not in known:
                 raise TfliteAsrError(f"{kind} {one!r}: unknown; the known ones are {', '.join(known)}")
