@@ -20,7 +20,7 @@ GOOD = Growth("conformer:L", 10**8, 900.0, 1100.0, 10**10, 400_000_000, 100_000_
         ({"peak_bytes": 17_000_000_000}, ["17.0 GB of 16"]),
         ({"int8_bytes": 110_000_000}, ["bytes 3.64 of 3.8"]),
         ({"integer_only": False}, ["not integer-only"]),
-        ({"model": "conformer:S", "cpu_seconds": 1e6, "peak_bytes": 10**12}, []),
+        ({"model": "conformer:S", "cpu_seconds": 1e6, "peak_bytes": 10**12, "int8_bytes": 10**9}, []),
     ],
 )
 def test_what_misses_a_mark_is_named(changes: dict, missed: list[str]) -> None:
