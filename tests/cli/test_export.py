@@ -8,53 +8,80 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.cli.command_line import fault, run
+from tflite_asr.audit import audit
 from tflite_asr.bundle import Bundle
 from tflite_asr.pipeline import preparation
-
-
-def test_export_and_slim_from_the_command_line(checkpoint: Path, repository: Path, tmp_path: Path) -> None:
-    result = run("slim", checkpoint, "--drop", "encoder.block1", "--out", tmp_path / "s.keras", "--json", "-")
-    assert result.exit_code == 0, result.output
-    saved = json.loads(result.stdout)
-    assert saved["parameters_after"] < saved["parameters_before"]
-    result = run(
-        "export", tmp_path / "s.keras", "--out", tmp_path / "b", "--scheme", "float32", "--json", "-"
-    )
-    assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)["scheme"] == "float32"
-    assert Bundle.load(tmp_path / "b").info.name == "s"
-    clip = repository / "tflite_asr" / "pretrained" / "demo" / "demo00.ogg"
-    assert run("transcribe", tmp_path / "b", clip).exit_code == 0
-
+from tflite_asr.releases import age
 
 PARENT = """
 import sys
 from tflite_asr.cli import main
 main(sys.argv[1:], standalone_mode=False)
-print([m for m in ("keras", "tensorflow", "ai_edge_quantizer") if m in sys.modules])
+print([m for m in ("keras", "tensorflow", "ai_edge_quantizer") if m in sys.modules], file=sys.stderr)
 """
 
 
-def test_an_export_keeps_tensorflow_and_its_log_out_of_the_user_s_process(
-    checkpoint: Path, repository: Path, tmp_path: Path
-) -> None:
-    """Calibrated, since it is the inputs that come back from the child. TensorFlow may say what it likes there."""
+@pytest.fixture(scope="module")
+def exported(
+    checkpoint: Path, repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any], str]:
+    """A checkpoint slimmed and exported from the command line: the bundle, the command's JSON, its standard error.
+
+    Calibrated, since it is the inputs that come back from the child. TensorFlow may say what it likes there.
+    """
+    folder = tmp_path_factory.mktemp("exported")
+    slim = run("slim", checkpoint, "--drop", "encoder.block1", "--out", folder / "s.keras", "--json", "-")
+    assert slim.exit_code == 0, slim.output
+    saved = json.loads(slim.stdout)
+    assert saved["parameters_after"] < saved["parameters_before"]
     loud = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
-    command = ("export", str(checkpoint), "--out", str(tmp_path / "b"), "--calibration", "noise")
+    out = ("--out", str(folder / "b"), "--calibration", "noise", "--min-runtime", "2.14", "--json", "-")
     done = subprocess.run(
-        [sys.executable, "-c", PARENT, *command],
+        [sys.executable, "-c", PARENT, "export", str(folder / "s.keras"), *out],
         cwd=repository,
         env=loud,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stdout.splitlines()[-1] == "[]"
-    assert [line for line in done.stderr.splitlines() if "port.cc" in line or "tensorflow" in line] == []
+    return folder / "b", json.loads(done.stdout), done.stderr
+
+
+def test_a_slimmed_checkpoint_is_exported_and_heard(
+    exported: tuple[Path, dict[str, Any], str], repository: Path
+) -> None:
+    path, facts, _ = exported
+    assert facts["scheme"] == "static_wi8_ai8"
+    assert facts["integer_only"] is True
+    assert Bundle.load(path).info.name == "s"
+    clip = repository / "tflite_asr" / "pretrained" / "demo" / "demo00.ogg"
+    assert run("transcribe", path, clip).exit_code == 0
+
+
+def test_a_bundle_for_an_old_runtime_says_so_and_keeps_to_its_ops(
+    exported: tuple[Path, dict[str, Any], str],
+) -> None:
+    path, facts, _ = exported
+    assert (facts["min_runtime"], facts["delegate"]) == ("2.14", "builtin")
+    expected = json.loads((path / "samples" / "expected.json").read_text())
+    assert expected["delegate"] == "builtin"
+    for name in ("model.tflite", "frontend.tflite"):
+        first = audit(path / name, load=False).first_release
+        assert first is not None
+        assert age(first) <= (2, 14)
+
+
+def test_an_export_keeps_tensorflow_and_its_log_out_of_the_user_s_process(
+    exported: tuple[Path, dict[str, Any], str],
+) -> None:
+    said = exported[2].splitlines()
+    assert said[-1] == "[]"
+    assert [line for line in said if "port.cc" in line or "tensorflow" in line] == []
 
 
 def test_a_model_that_is_not_there(tmp_path: Path) -> None:

@@ -18,15 +18,17 @@ def test_an_unknown_module_path_lists_the_valid_ones(checkpoint: Path, tmp_path:
     assert not (tmp_path / "s.keras").exists()
 
 
-@pytest.mark.parametrize("suffix", [".keras", ".toml"])
 def test_neither_file_of_a_checkpoint_that_exists_is_replaced_unasked(
-    checkpoint: Path, tmp_path: Path, suffix: str
+    checkpoint: Path, tmp_path: Path
 ) -> None:
-    there = tmp_path / f"there{suffix}"
-    there.write_bytes(b"mine")
     slim = ("slim", checkpoint, "--drop", "encoder.block1", "--out", tmp_path / "there.keras")
-    assert f"{there}: exists; choose another name" in fault(*slim)
-    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"mine"]
+    for suffix in (".keras", ".toml"):
+        there = tmp_path / f"there{suffix}"
+        there.write_bytes(b"mine")
+        assert f"{there}: exists; choose another name" in fault(*slim)
+        assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"mine"]
+        there.unlink()
+    there.write_bytes(b"mine")
     assert run(*slim, "--overwrite").exit_code == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["there.keras", "there.toml"]
     facts = ModelFacts.read(tmp_path / "there.keras")
