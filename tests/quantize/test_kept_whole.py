@@ -1,29 +1,50 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from tests.quantize.conftest import SUBSAMPLING
 from tflite_asr.quantize.calibrate import calibrate, lay_into_windows, observe, ranges_of, time_axes
-from tflite_asr.quantize.calibrators import CALIBRATORS, Calibrator
-from tflite_asr.quantize.kept_whole import kept_whole
+from tflite_asr.quantize.calibrators import CALIBRATORS, MIN_MAX, Calibrator
+from tflite_asr.quantize.kept_whole import Kept, kept_whole
+from tflite_asr.quantize.observed import Observed
 
 HALF = Calibrator("half", lambda seen: (seen.real_minimum / 2, seen.real_maximum / 2))
 
 
-def test_what_goes_into_an_exponential_a_mean_or_the_world_keeps_its_extremes(room):
+def test_what_goes_into_an_exponential_or_the_world_keeps_its_extremes(room):
     data = {name: window.data for name, window in room.floats.items()}
     sequences = lay_into_windows(room.inputs, data, SUBSAMPLING)
-    exact, clipped = calibrate(data, sequences), calibrate(data, sequences, calibrator=HALF)
-    whole = kept_whole(data.values())
+    seen, kept = observe(data, sequences), kept_whole(data.values())
+    exact, clipped = ranges_of(seen, MIN_MAX, kept), ranges_of(seen, HALF, kept)
     logits = room.floats["ctc_80"].tensors["ctc.dense"][-1]
-    assert {"features", logits} <= whole
-    assert {name for name in exact if name.endswith("/log")} <= whole
-    for name in whole & set(exact):
-        assert (clipped[name].minimum, clipped[name].maximum) == (exact[name].minimum, exact[name].maximum)
-        assert clipped[name].source == "calibration:min_max"
+    assert {"features", logits} <= kept.whole - kept.wider
+    assert {name for name in exact if name.endswith("/reduce_max")} <= kept.whole - kept.wider
+    for name in kept.whole & set(exact):
+        assert clipped[name] == exact[name]
+    for name in (kept.whole - kept.wider - kept.masked) & set(exact):
+        assert (seen[name].real_minimum, seen[name].real_maximum) == pytest.approx(
+            (exact[name].minimum, exact[name].maximum), rel=1e-5
+        )
     other = next(name for name in exact if name.endswith("ff1.dense1/fully_connected"))
-    assert clipped[other].maximum < exact[other].maximum
+    assert clipped[other].maximum == pytest.approx(seen[other].real_maximum / 2, rel=1e-5)
     assert clipped[other].source == "calibration:half"
+
+
+def test_what_scales_a_frame_has_room_for_louder_ones(room):
+    """The variance of a norm and all between it and the root; not the scores, nor the values that it scales."""
+    data = {name: window.data for name, window in room.floats.items()}
+    seen, kept = observe(data, lay_into_windows(room.inputs, data, SUBSAMPLING)), kept_whole(data.values())
+    norm = [name for name in seen if name.startswith("encoder.block0.ff1.norm/")]
+    scale = {name for name in norm if name.rpartition("/")[2] in ("mean", "add", "log", "mul_1", "exp")}
+    assert scale <= kept.wider
+    assert not kept.wider & (set(norm) - scale)
+    assert not {name for name in kept.wider if name.endswith(("/elu", "/sub", "/reduce_max"))}
+    found = ranges_of(seen, MIN_MAX, kept)
+    for name in scale:
+        assert found[name].maximum == pytest.approx(
+            max(1.25 * seen[name].maximum, seen[name].maximum), rel=1e-5
+        )
 
 
 def test_one_pass_serves_every_calibrator(room):
@@ -31,8 +52,7 @@ def test_one_pass_serves_every_calibrator(room):
     sequences = lay_into_windows(room.inputs[:2], data, SUBSAMPLING)
     seen = observe(data, sequences)
     for one in CALIBRATORS.values():
-        whole = kept_whole(data.values()) if one.clips else ()
-        assert ranges_of(seen, one, whole) == calibrate(data, sequences, calibrator=one)
+        assert ranges_of(seen, one, kept_whole(data.values())) == calibrate(data, sequences, calibrator=one)
 
 
 def test_time_is_the_axis_that_grows_with_the_window(room):
@@ -64,13 +84,19 @@ def room_shape(room, name: str) -> tuple[int, ...]:
     return next(tuple(tensor.shape) for tensor in graph.tensors if text(tensor.name) == name)
 
 
-def test_what_padding_holds_beyond_real_frames_is_kept():
-    from tflite_asr.quantize.observed import Observed
-
+def test_what_padding_holds_counts_where_a_mask_is_put_to_use_and_nowhere_else():
     one = Observed("ctc")
     values = np.linspace(-1, 1, 80, dtype=np.float32).reshape(1, 20, 4)
     values[:, 15:] = -500.0
     one.add(values, (slice(None), slice(15), slice(None)))
-    found = ranges_of({"scores": one}, CALIBRATORS["percentile"])["scores"]
-    assert found.minimum == -500.0
-    assert found.maximum < 0.6
+    for name, calibrator in CALIBRATORS.items():
+        found = ranges_of({"scores": one}, calibrator, Kept(masked=frozenset({"scores"})))["scores"]
+        assert found.minimum == -500.0, name
+        assert ranges_of({"scores": one}, calibrator)["scores"].minimum >= -1.0, name
+
+
+def test_a_mask_is_followed_to_where_it_is_used(room):
+    masked = kept_whole([room.floats["ctc_80"].data]).masked
+    assert "mask" in masked
+    assert any(name.endswith("conv.mask/mul") for name in masked)
+    assert not {name for name in masked if name.endswith(("depthwise_conv_2d", "add/add"))}

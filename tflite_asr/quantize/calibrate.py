@@ -4,22 +4,22 @@ The runtime is LiteRT with all tensors kept, on its builtin kernels and one thre
 depend on the machine's cores. Inputs come as sequences of steps for each signature: an utterance is a
 sequence of one; a model with state is a sequence whose outputs go back in as the next step's inputs.
 
-Padded frames enter the extremes, since what masks them (a large negative score, a zero) must fit its range as
-well, and no histogram: silence that nobody hears must not say where speech is clipped.
+Padded frames count only where they are masked (`kept_whole`): nobody hears what a model makes of them, and it is
+often larger than speech.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tflite_asr.errors import TfliteAsrError
 from tflite_asr.quantize.calibrators import MIN_MAX, Calibrator
-from tflite_asr.quantize.kept_whole import kept_whole
+from tflite_asr.quantize.kept_whole import HEADROOM, NOTHING, Kept, kept_whole
 from tflite_asr.quantize.observed import Observed
 from tflite_asr.quantize.ranges import Range, Ranges
 from tflite_asr.quantize.serialize import read_model, signature_names, text
@@ -116,7 +116,7 @@ def calibrate(
 ) -> Ranges:
     """One set of ranges for all flatbuffers: `observe`, then `ranges_of`."""
     seen = observe(flatbuffers, sequences, carried, calibrator.clips, progress)
-    return ranges_of(seen, calibrator, kept_whole(flatbuffers.values()) if calibrator.clips else ())
+    return ranges_of(seen, calibrator, kept_whole(flatbuffers.values()))
 
 
 def observe(
@@ -151,7 +151,7 @@ def observe(
                 share = float(step["mask"].mean()) if "mask" in step else 1.0
                 for name, values in runner.activations():
                     one = seen.setdefault(name, Observed(family, histograms))
-                    one.add(values, _real(values.shape, along_time.get(name, ()), share))
+                    one.add(values, real_part(values.shape, along_time.get(name, ()), share))
             done += 1
             progress(done / total)
     for name, one in seen.items():
@@ -163,19 +163,14 @@ def observe(
     return seen
 
 
-def ranges_of(
-    seen: Mapping[str, Observed], calibrator: Calibrator, whole: Collection[str] = frozenset()
-) -> Ranges:
-    """The range of every tensor that was observed. The tensors `whole` (`kept_whole`) have their extremes;
-    where padding holds more than real frames do, every range holds that too."""
+def ranges_of(seen: Mapping[str, Observed], calibrator: Calibrator, kept: Kept = NOTHING) -> Ranges:
+    """The range of every tensor that was observed: of its real frames, save where `kept` names it."""
     entries = {}
     for name, one in seen.items():
-        used = MIN_MAX if name in whole else calibrator
-        low, high = used.range_of(one)
-        if one.minimum < one.real_minimum:
-            low = one.minimum
-        if one.maximum > one.real_maximum:
-            high = one.maximum
+        used = MIN_MAX if name in kept.whole else calibrator
+        low, high = (one.minimum, one.maximum) if name in kept.masked else used.range_of(one)
+        if name in kept.wider:
+            low, high = min(low, low * HEADROOM), max(high, high * HEADROOM)
         entries[name] = Range(low, high, f"calibration:{used.name}", one.signature)
     return Ranges(entries)
 
@@ -194,7 +189,7 @@ def time_axes(flatbuffers: Iterable[bytes]) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _real(shape: tuple[int, ...], axes: tuple[int, ...], share: float) -> tuple[slice, ...]:
+def real_part(shape: tuple[int, ...], axes: tuple[int, ...], share: float) -> tuple[slice, ...]:
     """What of a tensor is no padding, where `share` of the window is real; () where nothing is known."""
     if share >= 1.0 or not axes:
         return ()

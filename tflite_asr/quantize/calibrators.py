@@ -12,7 +12,7 @@ AI Edge Quantizer 0.10 has MSE and OCTAV for weights alone (both hand activation
 offers min-max and a moving average of factor .95, of one signature's padded windows. Our ranges serve all windows at
 once and leave padding out, so the activations' calibrators are here.
 
-Padding is there to mask: where it holds more than real frames do, every range holds that too.
+All of them look at real frames alone; `kept_whole` says where padding counts, and what is not clipped.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _ends(seen: Observed) -> tuple[_End, _End]:
 
 
 def _min_max(seen: Observed) -> tuple[float, float]:
-    return seen.minimum, seen.maximum
+    return seen.real_minimum, seen.real_maximum
 
 
 def _moving_average(seen: Observed) -> tuple[float, float]:
