@@ -54,7 +54,11 @@ _ROWS = (
     OpPolicy("GELU"),
     OpPolicy("ELU", made_by="finish", why="the exponentials of attention"),
     OpPolicy("EXP", made_by="finish", why="reciprocal roots"),
-    OpPolicy("LOG", made_by="finish", why="reciprocal roots; not in tflite-runtime 2.14"),
+    OpPolicy(
+        "LOG",
+        made_by="finish",
+        why="reciprocal roots; for TFLite 2.14, which lacks it, quantize/older.py writes its table",
+    ),
     OpPolicy("RSQRT", fast=False, why="78 ns a value where LOG and EXP take .6"),
     OpPolicy("ABS", made_by="finish"),
     OpPolicy("LEAKY_RELU", made_by="finish"),
