@@ -2,8 +2,8 @@
 
     python -m benchmarks.old_runtime BUNDLE -m MANIFEST --environment DIR
 
-DIR is an environment with `tflite-asr[tflite-runtime]` (Python 3.11 or older; constraints-tflite-runtime.txt), which runs
-this checkout. SNR is the mean over utterances whose logits differ.
+DIR is an environment with `tflite-asr[tflite-runtime]` (Python 3.11 or older; constraints-tflite-runtime.txt),
+which runs this checkout. SNR is the mean over utterances whose logits differ.
 """
 
 from __future__ import annotations

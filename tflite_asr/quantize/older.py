@@ -7,10 +7,11 @@ its kernels round as LiteRT's builtin ones do.
 - DEPTHWISE_CONV_2D rounds ties of negative sums another way in LiteRT's x86 kernel than in 2.14's. A bias that makes
   every sum that counts positive, and a SUB that takes it back, leave no negative one to round.
 
-The shipped Conformer so exported, on the 130 clips of an4 test (x86, `benchmarks/old_runtime.py`): LiteRT's builtin kernels
-and tflite-runtime 2.14 give the same logits throughout. LiteRT's XNNPACK differs from both in 76 % of the logits, by 26 dB,
-and in 8.5 % of the transcripts: kernel by kernel it is at most 1 LSB from them, in .1 % (FULLY_CONNECTED), .5 % (MUL) and 10 %
-(MEAN) of values, and what follows multiplies that. So an integer file made for 2.14 runs on builtin kernels everywhere.
+The shipped Conformer so exported, on the 130 clips of an4 test (x86, `benchmarks/old_runtime.py`): LiteRT's builtin
+kernels and tflite-runtime 2.14 give the same logits throughout. LiteRT's XNNPACK differs from both in 76 % of the
+logits, by 26 dB, and in 8.5 % of the transcripts: op by op, on one utterance, it is at most 1 LSB from them, in .1 %
+(FULLY_CONNECTED), .5 % (MUL) and 10 % (MEAN) of values, and what follows multiplies that. So an integer file made for
+2.14 runs on builtin kernels everywhere.
 """
 
 from __future__ import annotations
