@@ -41,6 +41,7 @@ def exported(
     assert saved["parameters_after"] < saved["parameters_before"]
     loud = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
     out = ("--out", str(folder / "b"), "--calibration", "noise", "--min-runtime", "2.14", "--json", "-")
+    out += ("--calibrator", "percentile")
     done = subprocess.run(
         [sys.executable, "-c", PARENT, "export", str(folder / "s.keras"), *out],
         cwd=repository,
@@ -58,6 +59,7 @@ def test_a_slimmed_checkpoint_is_exported_and_heard(
     path, facts, _ = exported
     assert facts["scheme"] == "static_wi8_ai8"
     assert facts["integer_only"] is True
+    assert facts["calibration"]["calibrator"] == "percentile"
     assert Bundle.load(path).info.name == "s"
     clip = repository / "tflite_asr" / "pretrained" / "demo" / "demo00.ogg"
     assert run("transcribe", path, clip).exit_code == 0
@@ -121,6 +123,7 @@ def test_an_output_that_cannot_be_written(checkpoint: Path, tmp_path: Path) -> N
     ("option", "value", "message"),
     [
         ("--scheme", "int5", "int5"),
+        ("--calibrator", "median", "'median': unknown; the known ones are min_max, moving_average,"),
         ("--seed", "-1", "seed -1: give 0 or more"),
         ("--budget-macs", "-1", "budget of -1 multiply-adds: give 0 or more"),
         ("--budget-macs", "nan", "budget of nan multiply-adds"),

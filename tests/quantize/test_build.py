@@ -7,14 +7,23 @@ from tests.quantize.conftest import SUBSAMPLING, random_feed, run, smooth_inputs
 from tflite_asr.audit import audit
 from tflite_asr.errors import TfliteAsrError
 from tflite_asr.quantize.build import _build, _Order, build_flatbuffer, build_flatbuffers
+from tflite_asr.quantize.calibrators import CALIBRATORS
 from tflite_asr.quantize.schemes import scheme
 
 INPUTS = smooth_inputs((50, 80, 75))
 
 
-def here(path, schemes, windows=(80,), inputs=INPUTS, ranges=None):
+def here(path, schemes, windows=(80,), inputs=INPUTS, ranges=None, calibrator="min_max"):
     """`build_flatbuffers` in this process, whose TensorFlow has two threads where the child's has one."""
-    order = _Order(tuple(windows), tuple(map(scheme, schemes)), inputs, SUBSAMPLING, (), ranges)
+    order = _Order(
+        tuple(windows),
+        tuple(map(scheme, schemes)),
+        inputs,
+        SUBSAMPLING,
+        (),
+        ranges,
+        calibrator=calibrator,
+    )
     return _build(str(path), order)
 
 
@@ -72,6 +81,18 @@ def test_a_child_makes_the_same_bytes(built, tiny_keras):
     assert again.tensors == built["int8"].tensors
     assert seen == sorted(seen)
     assert seen[-1] == 1.0
+
+
+def test_auto_makes_what_the_calibrator_that_it_names_makes(built, tiny_keras):
+    (found,) = here(tiny_keras, ["int8"], calibrator="auto")
+    trial = found.calibrated["auto"]
+    assert set(trial["scores_db"]) == set(CALIBRATORS)
+    assert (trial["window"], trial["clips"]) == ("ctc_80", 1)
+    (named,) = here(tiny_keras, ["int8"], calibrator=found.calibrated["calibrator"])
+    assert found.data == named.data
+    assert named.calibrated == {"calibrator": found.calibrated["calibrator"]}
+    assert built["int8"].calibrated == {"calibrator": "min_max"}
+    assert built["float32"].calibrated == {}
 
 
 def test_given_ranges_stand_in_for_calibration(built, tiny_keras):

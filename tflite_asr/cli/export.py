@@ -31,6 +31,14 @@ from tflite_asr.errors import TfliteAsrError
 @click.option("--seed", default=0, show_default=True, help="Seed of the synthetic inputs.")
 @click.option("--budget-macs", type=float, help="Multiply-adds that synthesis may spend.")
 @click.option(
+    "--calibrator",
+    default="min_max",
+    show_default=True,
+    metavar="NAME",
+    help="Range of a tensor from what was seen of it: min_max, moving_average, percentile, mse, octav, or auto, which "
+    "tries them on inputs held back.",
+)
+@click.option(
     "--frontend", "frontend_file", metavar="TOML", help="Front end of a model without a .toml beside it."
 )
 @click.option("--tokens", "tokens_file", metavar="FILE", help="Tokens of such a model, `piece id` a line.")
@@ -50,6 +58,7 @@ def export(
     calibration: str,
     seed: int,
     budget_macs: float | None,
+    calibrator: str,
     frontend_file: str | None,
     tokens_file: str | None,
     blank_id: int | None,
@@ -81,6 +90,7 @@ def export(
             calibration=calibration,
             seed=seed,
             budget_macs=budget_macs,
+            calibrator=calibrator,
             frontend=frontend,
             tokens=tokens,
             min_runtime=min_runtime,
@@ -96,6 +106,7 @@ def export(
         ("integer-only", "yes" if report.integer_only else f"no: {report.offending[0]}"),
         ("first TFLite release", report.first_release_line()),
     ]
+    rows += calibration_rows(bundle.info.calibration or {})
     if lacking:
         rows.append(("feature-only", f"without {' and '.join(lacking)}"))
     show(key_value_table(rows, "exported"), json_path)
@@ -103,6 +114,17 @@ def export(
     write_json(json_path, json.dumps(result, indent=1) + "\n")
     if scheme_named(scheme).needs_ranges:
         require_integer_only(report)
+
+
+def calibration_rows(calibration: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the table says of the ranges: the calibrator, and what `auto` chose it from."""
+    if "calibrator" not in calibration:
+        return []
+    rows = [("calibrator", calibration["calibrator"])]
+    if auto := calibration.get("auto"):
+        tried = ", ".join(f"{name} {score:.1f}" for name, score in auto["scores_db"].items())
+        rows.append(("held-back SNR, dB", f"{tried} ({auto['clips']} clips of {auto['window']})"))
+    return rows
 
 
 def _read_frontend(path: str) -> Any:

@@ -24,22 +24,25 @@ def convert(
     schemes: Sequence[Scheme],
     progress: Progress | None = None,
     min_runtime: str | None = None,
+    calibrator: str = "min_max",
 ) -> list[FlatbufferResult]:
-    """One flatbuffer a scheme, from the same model and inputs. min_runtime: as `export` takes it."""
+    """One flatbuffer a scheme, from the same model and inputs. min_runtime, calibrator: as `export` takes them."""
+    settings: dict[str, Any] = {
+        "calibrator": calibrator,
+        "min_runtime": min_runtime,
+        "progress": progress,
+    }
     inputs = ready.inputs.features if ready.inputs is not None else None
     if ready.path.suffix == FLATBUFFER:
         speech = ready.facts is not None and None not in (ready.facts.frontend, ready.facts.tokens)
-        return build_given(
-            ready.path, schemes, inputs, speech=speech, min_runtime=min_runtime, progress=progress
-        )
+        return build_given(ready.path, schemes, inputs, speech=speech, **settings)
     return build_flatbuffers(
         ready.path,
         ready.facts.windows if ready.facts else ModelFacts("").windows,
         schemes,
         inputs,
         subsampling=ready.facts.subsampling if ready.facts else 1,
-        min_runtime=min_runtime,
-        progress=progress,
+        **settings,
     )
 
 
@@ -61,6 +64,7 @@ def bundle_up(
     if result.ranges is not None:
         calibration = {
             **(ready.inputs.provenance() if ready.inputs else {}),
+            **result.calibrated,
             "ranges_sha256": result.ranges.sha256,
         }
     info = BundleInfo(

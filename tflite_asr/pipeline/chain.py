@@ -23,6 +23,7 @@ from tflite_asr.pipeline.preparation import (
     prepared,
     span,
 )
+from tflite_asr.quantize.calibrators import check_calibrator
 from tflite_asr.quantize.schemes import scheme as scheme_named
 from tflite_asr.releases import known_runtime
 from tflite_asr.tokens import Tokens
@@ -37,6 +38,7 @@ def export(
     calibration: str | Path = "synthetic",
     seed: int = 0,
     budget_macs: float | None = None,
+    calibrator: str = "min_max",
     frontend: FrontEnd | None = None,
     tokens: Tokens | None = None,
     min_runtime: str | None = None,
@@ -54,6 +56,8 @@ def export(
         calibration: "synthetic", "noise", "synthetic:published", or a manifest of real speech.
         seed: of the synthetic inputs.
         budget_macs: multiply-adds that synthesis may spend; None for its default.
+        calibrator: how a range comes out of what was seen: "min_max", "moving_average", "percentile", "mse", "octav",
+            or "auto", which tries them on inputs held back.
         frontend, tokens: for a model without a `.toml`; without either the bundle is feature-only.
         min_runtime: the oldest TFLite that must run both flatbuffers, "2.14"; None for today's LiteRT.
         overwrite: replace a bundle that is there.
@@ -72,6 +76,7 @@ def export(
     check_budget(seed, budget_macs)
     if chosen.needs_ranges:
         check_calibration(str(calibration), facts, path)
+    check_calibrator(calibrator)
     check_output(out, overwrite)
     with prepared(
         path,
@@ -82,7 +87,7 @@ def export(
         budget_macs=budget_macs,
         progress=span(progress, 0.0, 0.4),
     ) as ready:
-        (result,) = convert(ready, [chosen], span(progress, 0.4, 0.95), oldest)
+        (result,) = convert(ready, [chosen], span(progress, 0.4, 0.95), oldest, calibrator)
         return bundle_up(ready, result, out, overwrite, oldest)
 
 

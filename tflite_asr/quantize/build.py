@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from tflite_asr.errors import TfliteAsrError
 from tflite_asr.flatbuffer import read_flatbuffer
+from tflite_asr.quantize.calibrators import AUTO, CALIBRATORS, check_calibrator
 from tflite_asr.quantize.child import Progress, report_progress, run_in_child
 from tflite_asr.quantize.ranges import Ranges
 from tflite_asr.quantize.schemes import Scheme, scheme
@@ -31,7 +32,7 @@ class FlatbufferResult:
     signatures: name to `{"inputs" | "outputs": {tensor: {"shape", "dtype", "scale", "zero_point"}}}`, scale
     and zero point only where quantised. ranges: what the activations' scales came from, None where none
     were needed. tensors: module path to the stable names of the tensors it computes. made_with: versions of
-    what made it.
+    what made it. calibrated: how the ranges were made, plain values: `calibrator`, and what `auto` found.
     """
 
     data: bytes
@@ -41,6 +42,7 @@ class FlatbufferResult:
     ranges: Ranges | None
     tensors: dict[str, tuple[str, ...]]
     made_with: dict[str, str]
+    calibrated: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class _Order:
     ties: tuple[tuple[str, ...], ...]
     ranges: Ranges | None
     min_runtime: str | None = None
+    calibrator: str = "min_max"
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ def build_flatbuffers(
     subsampling: int = 1,
     ties: Iterable[Collection[str]] = (),
     ranges: Ranges | None = None,
+    calibrator: str = "min_max",
     min_runtime: str | None = None,
     progress: Progress | None = None,
 ) -> list[FlatbufferResult]:
@@ -87,7 +91,8 @@ def build_flatbuffers(
     windows: lengths in feature frames; not used where the model's time axis is fixed. inputs: for
     calibration, float32 [frames, mels] each (or, for a model with other inputs, input name to array without
     the batch axis); needed where a scheme is static and `ranges` is None. subsampling: feature frames that
-    become one frame of `mask`. ties: sets of tensor names that get one scale. min_runtime: the TFLite release
+    become one frame of `mask`. ties: sets of tensor names that get one scale. calibrator: one of
+    `calibrators.CALIBRATORS`, or `auto`. min_runtime: the TFLite release
     that is to run them (`older.fit_runtime`), None for today's. progress: called with (stage, fraction
     done). Raises TfliteAsrError, one line, for whatever goes wrong, the child's death included.
     """
@@ -99,7 +104,9 @@ def build_flatbuffers(
         tuple(tuple(sorted(one)) for one in ties),
         ranges,
         min_runtime,
+        calibrator,
     )
+    check_calibrator(calibrator)
     if ranges is None and not order.inputs:
         for one in order.schemes:
             if one.needs_ranges:
@@ -115,15 +122,18 @@ def build_given(
     inputs: Iterable[np.ndarray] | None = None,
     *,
     speech: bool = False,
+    calibrator: str = "min_max",
     min_runtime: str | None = None,
     progress: Progress | None = None,
 ) -> list[FlatbufferResult]:
     """A float `.tflite` that somebody else converted, under each scheme, in their order: quantised and no more.
 
     inputs: for calibration, float32 [frames, mels] each. speech: whether the runtime is to find its logits
-    (`given.name_signatures`). min_runtime, errors: as `build_flatbuffers`, and what `given.look` raises.
+    (`given.name_signatures`). calibrator, min_runtime, errors: as `build_flatbuffers`, and what `given.look`
+    raises.
     """
-    order = _Order((), tuple(scheme(one) for one in schemes), None, 1, (), None, min_runtime)
+    check_calibrator(calibrator)
+    order = _Order((), tuple(scheme(one) for one in schemes), None, 1, (), None, min_runtime, calibrator)
     if inputs is not None:
         order = replace(order, inputs=[_plain(one) for one in inputs])
     return run_in_child(_build_given, str(path), order, speech, stage="open the model", progress=progress)
@@ -184,11 +194,11 @@ def _build_form(
     parts = {window.signature: window.data for window in floats}
     wanted = [one for one in order.schemes if one.lowered == lowered]
     for number, one in enumerate(wanted):
-        data, found = _quantise(
+        data, found, how = _quantise(
             parts, one, order, share.part(0.5 + 0.5 * number / len(wanted), 0.5 / len(wanted))
         )
         tensors = dict(floats[0].tensors)
-        yield one, FlatbufferResult(data, one.name, lowered, describe(data), found, tensors, _versions())
+        yield one, FlatbufferResult(data, one.name, lowered, describe(data), found, tensors, _versions(), how)
 
 
 def _build_given(path: str, order: _Order, speech: bool) -> list[FlatbufferResult]:
@@ -203,33 +213,61 @@ def _build_given(path: str, order: _Order, speech: bool) -> list[FlatbufferResul
     results = []
     for number, one in enumerate(order.schemes):
         share = _Share(0.1 + 0.9 * number / len(order.schemes), 0.9 / len(order.schemes))
-        merged, found = _quantise(floats, one, order, share)
+        merged, found, how = _quantise(floats, one, order, share)
         named = name_signatures(merged, entries, speech)
-        results.append(FlatbufferResult(named, one.name, False, describe(named), found, {}, _versions()))
+        results.append(FlatbufferResult(named, one.name, False, describe(named), found, {}, _versions(), how))
     report_progress("done", 1.0)
     return results
 
 
 def _quantise(
     parts: Mapping[str, bytes], one: Scheme, order: _Order, share: _Share
-) -> tuple[bytes, Ranges | None]:
-    """The float windows under one scheme, in one file, and the ranges that it took."""
-    from tflite_asr.quantize.calibrate import calibrate, lay_into_windows
+) -> tuple[bytes, Ranges | None, dict[str, Any]]:
+    """The float windows under one scheme, in one file, the ranges that it took, and how they were made."""
     from tflite_asr.quantize.finish import finish
     from tflite_asr.quantize.older import fit_runtime
     from tflite_asr.quantize.quantizer import quantize
     from tflite_asr.quantize.windows import merge
 
     ranges = order.ranges if one.needs_ranges else None
+    how: dict[str, Any] = {}
     if one.needs_ranges and ranges is None:
-        sequences = lay_into_windows(order.inputs or [], parts, order.subsampling)
-        ranges = calibrate(parts, sequences, progress=lambda done: share.tell("calibrate", done / 2))
+        ranges, how = _calibrate(parts, one, order, share.part(0.0, 0.5))
     finished = []
     for number, (signature, data) in enumerate(parts.items()):
         share.tell(f"quantise {signature}", 0.5 + 0.5 * number / len(parts))
         finished.append(finish(quantize(data, ranges, order.ties, one), ranges))
     merged = merge(finished)
-    return (fit_runtime(merged, order.min_runtime) if order.min_runtime else merged), ranges
+    return (fit_runtime(merged, order.min_runtime) if order.min_runtime else merged), ranges, how
+
+
+def _calibrate(
+    parts: Mapping[str, bytes], one: Scheme, order: _Order, share: _Share
+) -> tuple[Ranges, dict[str, Any]]:
+    """Ranges by the calibrator that was ordered, or by the one that `auto` finds, and the provenance of it."""
+    from tflite_asr.quantize.auto import choose
+    from tflite_asr.quantize.calibrate import calibrate, lay_into_windows
+
+    inputs, name, how = order.inputs or [], order.calibrator, {}
+    if name == AUTO:
+        found = choose(
+            parts,
+            inputs,
+            one,
+            subsampling=order.subsampling,
+            ties=order.ties,
+            progress=lambda done: share.tell("try calibrators", 0.7 * done),
+        )
+        name, how = found.calibrator.name, {AUTO: found.provenance()}
+        share = share.part(0.7, 0.3)
+    sequences = lay_into_windows(inputs, parts, order.subsampling)
+    ranges = calibrate(
+        parts,
+        sequences,
+        calibrator=CALIBRATORS[name],
+        progress=lambda done: share.tell("calibrate", done),
+    )
+    return ranges, {"calibrator": name, **how}
 
 
 def describe(data: bytes) -> dict[str, Any]:

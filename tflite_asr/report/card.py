@@ -33,6 +33,8 @@ def model_card(info: BundleInfo, report: AuditReport, slimming: dict[str, Any] |
         spent = info.calibration.get("spent_macs", 0)
         made = info.calibration
         how = f"{made['method']}, seed {made.get('seed')}, {made.get('clips')} clips"
+        if "calibrator" in made:
+            how += f", {made['calibrator']}" + (" (found by auto)" if "auto" in made else "")
         rows.append(("calibration", f"{how}, {spent:.3g} multiply-adds"))
     rows += [(f"made with {name}", version) for name, version in info.made_with.items()]
     if info.frontend:
