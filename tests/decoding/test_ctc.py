@@ -76,3 +76,15 @@ def test_no_frames_and_all_blank_are_an_empty_text():
 def test_logits_of_another_alphabet_are_refused():
     with pytest.raises(TfliteAsrError, match="29 pieces"):
         greedy_ctc(np.zeros((4, 30), np.int8), None, CHARACTERS, 0.04)
+
+
+def test_no_word_goes_across_a_break():
+    logits = logits_of("ca_t__do_g")
+    assert greedy_ctc(logits, None, CHARACTERS, 0.04).text == "catdog"
+    cut = greedy_ctc(logits, None, CHARACTERS, 0.04, breaks=[5])
+    assert cut.text == "cat dog"
+    assert [(round(word.start, 2), round(word.end, 2)) for word in cut.words] == [(0.0, 0.16), (0.24, 0.4)]
+
+
+def test_breaks_in_silence_add_nothing():
+    assert greedy_ctc(logits_of("__at___"), None, CHARACTERS, 0.04, breaks=[1, 5, 6]).text == "at"

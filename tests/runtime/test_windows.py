@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tflite_asr.decoding import greedy_ctc
-from tflite_asr.runtime.windows import OVERLAP, Piece, cut, join, seam
+from tflite_asr.runtime.windows import OVERLAP, Piece, breaks, cut, join, seam
 from tflite_asr.tokens import Tokens
 
 TOKENS = Tokens(("<blank>", *"abcdefghijklmnopqrstuvwxyz"), blank_id=0)
@@ -39,6 +39,28 @@ def test_cuts_cover_every_frame_and_overlap_enough(frames, longest, subsampling)
 
 def test_what_fits_is_not_cut():
     assert cut(1600, 1600, 4) == [Piece(0, 1600)]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    frames=st.integers(1601, 9000),
+    places=st.lists(st.floats(0, 9000), max_size=20),
+    subsampling=st.sampled_from([1, 4, 8]),
+)
+def test_cuts_at_given_places_share_nothing_there_and_overlap_elsewhere(frames, places, subsampling):
+    pieces = cut(frames, 1600, subsampling, sorted(places))
+    assert pieces[0].start == 0
+    assert pieces[-1].start + pieces[-1].frames == frames
+    wanted = {round(place / subsampling) * subsampling for place in places}
+    at = {frame * subsampling for frame in breaks(pieces, subsampling)}
+    assert at == {place for place in wanted if 0 < place < frames}
+    for before, after in pairwise(pieces):
+        shared = before.start + before.frames - after.start
+        assert shared == 0 if after.start in at else shared >= round(1600 * OVERLAP)
+    parts = [
+        np.full((-(-one.frames // subsampling), 3), number, np.int8) for number, one in enumerate(pieces)
+    ]
+    assert len(join(parts, pieces, subsampling, blank_id=0)) == -(-frames // subsampling)
 
 
 def logits_of(path: list[int], jitter: np.random.Generator | None = None) -> np.ndarray:

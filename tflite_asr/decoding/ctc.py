@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +59,13 @@ def collapse(best: np.ndarray, blank_id: int) -> tuple[np.ndarray, np.ndarray, n
     return best[starts][kept], starts[kept], ends[kept]
 
 
-def greedy_ctc(logits: np.ndarray, valid: int | None, tokens: Tokens, frame_seconds: float) -> Transcript:
+def greedy_ctc(
+    logits: np.ndarray,
+    valid: int | None,
+    tokens: Tokens,
+    frame_seconds: float,
+    breaks: Sequence[int] = (),
+) -> Transcript:
     """Decode one utterance.
 
     Args:
@@ -67,6 +74,7 @@ def greedy_ctc(logits: np.ndarray, valid: int | None, tokens: Tokens, frame_seco
         valid: frames that hold audio; None for all. The rest is not looked at.
         tokens: the model's pieces.
         frame_seconds: seconds that one logit frame spans.
+        breaks: frames, in their order, that no word goes across: where audio was cut at a pause no space is heard.
 
     Raises:
         TfliteAsrError: logits whose last axis is not one per piece.
@@ -79,7 +87,13 @@ def greedy_ctc(logits: np.ndarray, valid: int | None, tokens: Tokens, frame_seco
     ids, firsts, lasts = collapse(best, tokens.blank_id)
     words: list[Word] = []
     spelled, start, end = "", 0, 0
-    for index, first, last in zip(ids, firsts, lasts, strict=True):
+    stretches = np.searchsorted(np.asarray(breaks, np.int64), firsts, side="right")
+    stretch = 0
+    for index, first, last, now in zip(ids, firsts, lasts, stretches, strict=True):
+        if spelled and now != stretch:
+            words.append(Word(spelled, start * frame_seconds, end * frame_seconds))
+            spelled = ""
+        stretch = now
         # A piece may hold spaces anywhere ("▁the", " "): every space ends the word before it.
         for place, part in enumerate(tokens.pieces[index].replace(SPACE_MARK, " ").split(" ")):
             if place and spelled:

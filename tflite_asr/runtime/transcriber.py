@@ -15,7 +15,8 @@ from tflite_asr.decoding import Transcript, greedy_ctc
 from tflite_asr.errors import Finding, TfliteAsrError
 from tflite_asr.frontend.config import FrontEnd
 from tflite_asr.runtime.interpreter import TensorFacts, open_interpreter
-from tflite_asr.runtime.windows import Piece, cut, join
+from tflite_asr.runtime.pauses import places_to_cut
+from tflite_asr.runtime.windows import Piece, breaks, cut, join
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,10 @@ class Transcriber:
         longest = max(self.windows)
         frontend_seconds = model_seconds = 0.0
         parts: list[np.ndarray] = []
-        pieces = cut(frames, longest, self.subsampling)
+        places = places_to_cut(samples, self.frontend.sample_rate) if frames > longest else []
+        pieces = cut(
+            frames, longest, self.subsampling, [place / self.frontend.seconds_per_frame for place in places]
+        )
         for piece in pieces:
             window = min((w for w in self.windows if w >= piece.frames), default=longest)
             began = time.perf_counter()
@@ -134,7 +138,8 @@ class Transcriber:
         began = time.perf_counter()
         empty = np.zeros((0, len(self.tokens.pieces)), self.logits_facts.dtype)
         logits = join(parts, pieces, self.subsampling, self.tokens.blank_id) if parts else empty
-        transcript = greedy_ctc(logits, None, self.tokens, self.frame_seconds)
+        places_cut = breaks(pieces, self.subsampling)
+        transcript = greedy_ctc(logits, None, self.tokens, self.frame_seconds, places_cut)
         decode_seconds = time.perf_counter() - began
         seconds = StageSeconds(frontend_seconds, model_seconds, decode_seconds)
         return Recognition(transcript, logits, len(samples) / self.frontend.sample_rate, seconds)

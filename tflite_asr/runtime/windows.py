@@ -1,4 +1,5 @@
-"""Audio longer than the longest window: cut with overlap, joined frame by frame where both sides hear nothing.
+"""Audio longer than the longest window: cut at pauses (pauses.py), and where there are none with overlap, joined frame
+by frame where both sides hear nothing.
 
 Joined at the logits, not at the text, so that a word on a cut is neither lost nor doubled: every frame of the result
 comes from exactly one window, and the seam lies in the overlap's middle, where both windows have context on both sides.
@@ -6,6 +7,7 @@ comes from exactly one window, and the seam lies in the overlap's middle, where 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,19 +29,33 @@ class Piece:
     frames: int
 
 
-def cut(frames: int, longest: int, subsampling: int) -> list[Piece]:
-    """Pieces that cover `frames` feature frames, each at most `longest`; neighbours overlap by at least `OVERLAP`.
+def cut(frames: int, longest: int, subsampling: int, places: Sequence[float] = ()) -> list[Piece]:
+    """Pieces that cover `frames` feature frames, each at most `longest`.
 
-    Starts are multiples of `subsampling`, so that logit frames of all pieces lie on one grid. No frames, no pieces.
+    What fits one piece is one. Else it is cut at `places`, feature frames in their order, and what lies between two and
+    is longer still is cut so that neighbours overlap by at least `OVERLAP`. Starts are multiples of `subsampling`, so
+    that logit frames of all pieces lie on one grid. No frames, no pieces.
     """
     if frames <= longest:
         return [Piece(0, frames)] if frames else []
+    grid = [round(place / subsampling) * subsampling for place in places]
+    bounds = [0, *sorted({place for place in grid if 0 < place < frames}), frames]
     step = max(subsampling, round(longest * (1 - OVERLAP)) // subsampling * subsampling)
-    pieces = [Piece(0, longest)]
-    while pieces[-1].start + longest < frames:
-        start = pieces[-1].start + step
-        pieces.append(Piece(start, min(longest, frames - start)))
+    pieces = []
+    for start, end in itertools.pairwise(bounds):
+        while start + longest < end:
+            pieces.append(Piece(start, longest))
+            start += step
+        pieces.append(Piece(start, end - start))
     return pieces
+
+
+def breaks(pieces: Sequence[Piece], subsampling: int) -> list[int]:
+    """Logit frames at which a piece begins that shares nothing with the one before it: where it was cut."""
+    pairs = itertools.pairwise(pieces)
+    return [
+        after.start // subsampling for before, after in pairs if before.start + before.frames <= after.start
+    ]
 
 
 def join(parts: Sequence[np.ndarray], pieces: Sequence[Piece], subsampling: int, blank_id: int) -> np.ndarray:
