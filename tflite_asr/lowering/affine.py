@@ -36,7 +36,8 @@ class AffineFold:
     def rule(self, operation: keras.Operation) -> Replacement | None:
         """A LayerNormalization that only Dense and RelativeAttention layers with biases read, or such a reader."""
         if self._folds(operation):
-            return Replacement((written_out(operation, center=False, scale=False),))
+            bare = written_out(operation, center=False, scale=False)
+            return Replacement((bare,), lambda: _carry_power(operation, bare))
         norm = producer(operation) if _reads(operation) else None
         if norm is None or not self._folds(norm):
             return None
@@ -57,6 +58,12 @@ class AffineFold:
             and bool(readers)
             and all(_reads(reader) and producer(reader) is norm for reader in readers)
         )
+
+
+def _carry_power(old: keras.layers.LayerNormalization, new: keras.layers.LayerNormalization) -> None:
+    """What a norm of a centred stream weighs its channels by: the only weight of one without scale and offset."""
+    if hasattr(old, "power"):
+        new.power.assign(old.power)
 
 
 def _reads(operation: keras.Operation) -> bool:

@@ -16,7 +16,8 @@ output against float:
 - exp(x) is ELU(x) + 1, since no x is above 0: XNNPACK looks both up in one table of bytes, .6 A76 instructions a score
   where EXP takes 5. Under a mask that changes from query to query the 1 is added where a key is visible, and what lies
   below 0 is cut: 3.8 instructions, where EXP and a product with the mask take 7.9.
-- The sum is a mean times the number of keys: LiteRT's reference kernels give wrong int8 results on SUM.
+- The sum is taken twice, by one product: as it is, up to 255 / FINE, and FINE / 255 of it. One int8 scale for sums of
+  1 and of 400 has steps of 1.6, and the steps of a peaked row's root were up to a third of it.
 
 ELU and REDUCE_MAX are left in float by AI Edge Quantizer; the finishing pass folds them (policy.py).
 """
@@ -26,9 +27,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from keras import ops
 
 from tflite_asr.lowering.reciprocal_root import reciprocal_root
+
+FINE = 12  # quanta of 1/255: sums up to 21.25 in steps of 1/12, and up to 451 in steps of 1.8
 
 
 def visible_keys(mask: Any) -> Any:
@@ -52,7 +56,7 @@ def exponentials(scores: Any, visible: Any = None) -> Any:
 def softmax_parts(scores: Any, visible: Any = None) -> tuple[Any, Any]:
     """`exponentials` and the reciprocal root of their sum, [..., queries, 1]."""
     parts = exponentials(scores, visible)
-    return parts, reciprocal_root(_total(parts))
+    return parts, ops.exp(_half_logarithm(_sums(parts, ops.ones((1, parts.shape[-1]), parts.dtype))))
 
 
 def attend(
@@ -84,9 +88,22 @@ def _mix(
     return mixed, (weights, half)
 
 
-def _total(parts: Any) -> Any:
-    """Their sum over the last axis, which stays, as the mean times the count."""
-    return ops.mean(parts, axis=-1, keepdims=True) * ops.cast(ops.shape(parts)[-1], "float32")
+def _sums(parts: Any, counted: Any) -> Any:
+    """Exponentials of `counted` keys ([1, keys], ones and zeros) summed, in two grains: [..., queries, 2].
+
+    The first is the sum, right up to the limit of `_half_logarithm`; the second, for larger ones, a part of it.
+    """
+    grains = ops.convert_to_tensor(np.array([[1.0], [FINE / 255]], np.float32))
+    return ops.matmul(parts, ops.transpose(counted * grains))
+
+
+def _half_logarithm(sums: Any) -> Any:
+    """-log(sum) / 2 [..., 1] from its two grains [..., 2]; sums of at least 1, as a row's largest exponential is.
+
+    log(sum) = log(min(sum, L)) + relu(log(sum / L)), L = 255 / FINE; the first stops where the second begins.
+    """
+    logarithms = ops.relu(ops.log(ops.minimum(sums, 255 / FINE)))
+    return ops.mean(logarithms, axis=-1, keepdims=True) * -1.0
 
 
 def hide_keys(keys: Any, mask: Any, visible: Any) -> Any:
@@ -130,9 +147,9 @@ def attend_heads(
         if biases is not None:
             scores = scores + biases[head]
         parts.append(exponentials(_masked(scores, mask), None if once else visible))
-    totals = [ops.matmul(one, ops.transpose(visible)) if once else _total(one) for one in parts]
-    # The roots of all heads at once, as logarithms: on one scale, sums of 1 and of 400 would not keep their digits.
-    halves = -0.5 * ops.concatenate([ops.log(total) for total in totals], axis=-1)
+    counted = visible if once else ops.ones((1, keys.shape[0]), keys.dtype)
+    sums = ops.stack([_sums(one, counted) for one in parts], axis=1)
+    halves = ops.squeeze(_half_logarithm(sums), axis=-1)
     mixed = [
         _mix(one, ops.exp(half), value, drop)
         for one, half, value in zip(

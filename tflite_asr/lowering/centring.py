@@ -23,10 +23,18 @@ _SILENT_AT_INFERENCE = (keras.layers.Dropout, keras.layers.SpatialDropout1D)
 
 @keras.saving.register_keras_serializable(package="tflite_asr")
 class CentredLayerNormalization(keras.layers.LayerNormalization):
-    """keras.layers.LayerNormalization of inputs whose mean over the last axis is zero already."""
+    """keras.layers.LayerNormalization of inputs whose mean over the last axis is zero already.
+
+    Their variance is the product of the squares with `power` [channels, 1], 1 / channels unless the channels were
+    equalised (equalisation.py): one rounding in int8, as MEAN makes, at the same cost.
+    """
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.power = add_power(self, input_shape[-1])
 
     def call(self, inputs):
-        outputs = inputs * ops.rsqrt(ops.mean(ops.square(inputs), axis=-1, keepdims=True) + self.epsilon)
+        outputs = inputs * ops.rsqrt(ops.matmul(ops.square(inputs), self.power) + self.epsilon)
         if self.gamma is not None:
             outputs = outputs * self.gamma
         if self.beta is not None:
@@ -34,12 +42,28 @@ class CentredLayerNormalization(keras.layers.LayerNormalization):
         return outputs
 
 
+def add_power(norm: keras.layers.Layer, channels: int):
+    """The weight of each channel's square in a centred norm's variance, float32 [channels, 1]."""
+    mean = keras.initializers.Constant(1.0 / channels)
+    return norm.add_weight(name="power", shape=(channels, 1), initializer=mean, trainable=False)
+
+
 @keras.saving.register_keras_serializable(package="tflite_asr")
 class Centre(keras.layers.Layer):
-    """Each frame less its mean over channels; float32 [..., channels] to the same shape."""
+    """Each frame less its mean over channels; float32 [..., channels] to the same shape.
+
+    Weights: `collect` [channels, 1] gives the mean and `spread` [1, channels] takes it off: 1 / channels and 1, unless
+    the channels were equalised (equalisation.py).
+    """
+
+    def build(self, input_shape):
+        channels = input_shape[-1]
+        mean = keras.initializers.Constant(1.0 / channels)
+        self.collect = self.add_weight(name="collect", shape=(channels, 1), initializer=mean, trainable=False)
+        self.spread = self.add_weight(name="spread", shape=(1, channels), initializer="ones", trainable=False)
 
     def call(self, inputs):
-        return inputs - ops.mean(inputs, axis=-1, keepdims=True)
+        return inputs - ops.matmul(ops.matmul(inputs, self.collect), self.spread)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -58,6 +82,12 @@ def over_last_axis(norm: keras.layers.LayerNormalization) -> bool:
     return [axis % rank for axis in norm.axis] == [rank - 1]
 
 
+def _carry_weights(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
+    """`old`'s weights in `new`, whose first ones they are."""
+    held = old.get_weights()
+    new.set_weights([*held, *new.get_weights()[len(held) :]])
+
+
 class ResidualCentring:
     """The rule for the norms that read a stream and for all that write into it.
 
@@ -72,7 +102,7 @@ class ResidualCentring:
     def rule(self, operation: keras.Operation) -> Replacement | None:
         """A norm of a centred stream, a norm that is a stream's first term, or a product that writes into one."""
         if is_norm(operation):
-            before = self._source(operation)
+            before = source_of(operation)
             centred = before is not None and self._is_centred(before)
             begins = self._is_centred(operation)
             if not centred and not begins:
@@ -80,8 +110,8 @@ class ResidualCentring:
             kind = CentredLayerNormalization if centred else keras.layers.LayerNormalization
             norm = kind.from_config(operation.get_config())
             layers = (norm, Centre(name=f"{operation.name}.centre")) if begins else (norm,)
-            return Replacement(layers, lambda: norm.set_weights(operation.get_weights()))
-        if not _writes(operation) or not self._is_centred(operation):
+            return Replacement(layers, lambda: _carry_weights(operation, norm))
+        if not writes(operation) or not self._is_centred(operation):
             return None
         copy = type(operation).from_config(operation.get_config())
         return Replacement((copy,), lambda: _centre_product(operation, copy))
@@ -96,16 +126,16 @@ class ResidualCentring:
     def _find_centred(self, operation: keras.Operation) -> bool:
         if not self._only_norms_read(operation):
             return False
-        if _is_sum(operation):
-            return all(source is not None and self._is_centred(source) for source in self._sources(operation))
-        return _writes(operation) or (is_norm(operation) and self._is_a_term(operation))
+        if is_sum(operation):
+            return all(source is not None and self._is_centred(source) for source in terms_of(operation))
+        return writes(operation) or (is_norm(operation) and self._is_a_term(operation))
 
     def _is_a_term(self, norm: keras.Operation) -> bool:
         """Whether `norm` is added to products that can be centred: only then does its own centring pay."""
-        sums = [reader for reader in self._readers(norm) if _is_sum(reader)]
-        others = [source for one in sums for source in self._sources(one) if source is not norm]
+        sums = [reader for reader in self._readers(norm) if is_sum(reader)]
+        others = [source for one in sums for source in terms_of(one) if source is not norm]
         return bool(sums) and all(
-            source is not None and self._only_norms_read(source) and (_writes(source) or _is_sum(source))
+            source is not None and self._only_norms_read(source) and (writes(source) or is_sum(source))
             for source in others
         )
 
@@ -114,7 +144,7 @@ class ResidualCentring:
         if key not in self._read_by_norms:
             readers = self._readers(operation)
             self._read_by_norms[key] = bool(readers) and all(
-                is_norm(reader) or (_is_sum(reader) and self._only_norms_read(reader)) for reader in readers
+                is_norm(reader) or (is_sum(reader) and self._only_norms_read(reader)) for reader in readers
             )
         return self._read_by_norms[key]
 
@@ -124,7 +154,7 @@ class ResidualCentring:
             return []
         readers: list[keras.Operation] = []
         for reader in consumers(operation):
-            if _only_scales(reader):
+            if only_scales(reader):
                 further = self._readers(reader)
                 if not further:
                     return []
@@ -133,25 +163,27 @@ class ResidualCentring:
                 readers.append(reader)
         return readers
 
-    def _source(self, operation: keras.Operation) -> keras.Operation | None:
-        """Who writes the first input of `operation`, before what only scales it."""
-        before = producer(operation)
-        while before is not None and _only_scales(before):
-            before = producer(before)
-        return before
 
-    def _sources(self, operation: keras.Operation) -> list[keras.Operation | None]:
-        """Who writes each term of a sum; None for a term that is an input of the model."""
-        found: list[keras.Operation | None] = []
-        for tensor in operation._inbound_nodes[0].input_tensors:
-            before = tensor._keras_history.operation
-            if _only_scales(before):
-                before = self._source(before)
-            found.append(None if isinstance(before, keras.layers.InputLayer) else before)
-        return found
+def source_of(operation: keras.Operation) -> keras.Operation | None:
+    """Who writes the first input of `operation`, before what only scales it."""
+    before = producer(operation)
+    while before is not None and only_scales(before):
+        before = producer(before)
+    return before
 
 
-def _is_sum(operation: keras.Operation) -> bool:
+def terms_of(operation: keras.Operation) -> list[keras.Operation | None]:
+    """Who writes each term of a sum; None for a term that is an input of the model."""
+    found: list[keras.Operation | None] = []
+    for tensor in operation._inbound_nodes[0].input_tensors:
+        before = tensor._keras_history.operation
+        if only_scales(before):
+            before = source_of(before)
+        found.append(None if isinstance(before, keras.layers.InputLayer) else before)
+    return found
+
+
+def is_sum(operation: keras.Operation) -> bool:
     """A sum of tensors of one shape."""
     if type(operation).__name__ != "Add" or len(operation._inbound_nodes) != 1:
         return False
@@ -159,7 +191,7 @@ def _is_sum(operation: keras.Operation) -> bool:
     return len(tensors) > 1 and len({tuple(tensor.shape) for tensor in tensors}) == 1
 
 
-def _writes(operation: keras.Operation) -> bool:
+def writes(operation: keras.Operation) -> bool:
     """A product whose output channels can be centred in its weights."""
     if len(operation._inbound_nodes) != 1:
         return False
@@ -169,7 +201,7 @@ def _writes(operation: keras.Operation) -> bool:
     return type(operation) in kinds and keras.activations.serialize(operation.activation) == "linear"
 
 
-def _only_scales(operation: keras.Operation) -> bool:
+def only_scales(operation: keras.Operation) -> bool:
     if isinstance(operation, _SILENT_AT_INFERENCE):
         return True
     scales = type(operation) is keras.layers.Rescaling and np.ndim(operation.scale) == 0
@@ -179,8 +211,13 @@ def _only_scales(operation: keras.Operation) -> bool:
 def _centre_product(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
     """`old`'s weights in `new`, the mean over output channels taken off those that write them."""
     new.set_weights(old.get_weights())
-    name = "out_{}" if isinstance(old, RelativeAttention) else "{}"
-    written = [getattr(new, name.format(part), None) for part in ("kernel", "bias")]
-    for weight in (one for one in written if one is not None):
+    for weight in written_by(new):
         values = np.asarray(weight, np.float64)
         weight.assign(values - values.mean(axis=-1, keepdims=True))
+
+
+def written_by(product: keras.layers.Layer) -> list[keras.Variable]:
+    """The weights, last axis the output channels, that write what a product (`writes`) gives."""
+    name = "out_{}" if isinstance(product, RelativeAttention) else "{}"
+    found = [getattr(product, name.format(part), None) for part in ("kernel", "bias")]
+    return [weight for weight in found if weight is not None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -19,6 +19,7 @@ from tflite_asr.lowering import (
 from tflite_asr.lowering.affine import AffineFold
 from tflite_asr.lowering.centring import ResidualCentring
 from tflite_asr.lowering.depthwise import DepthwiseSplit
+from tflite_asr.lowering.equalisation import Equalisation, Feed, channel_scales
 from tflite_asr.lowering.replacement import Replacement, Rule
 from tflite_asr.models.registry import FUNCTIONAL
 
@@ -33,12 +34,15 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def lower(model: Any) -> keras.Model:
+def lower(model: Any, feeds: Iterable[Feed] = ()) -> keras.Model:
     """`model` with every operation that a rule matches rewritten; the largest difference of its outputs is below 1e-4.
 
     model: Functional (or built Sequential); nested models are laid flat, their layers named `<model>.<layer>`.
     It is left as it is, and the result shares no variable with it. Layers keep their names and so do their
     weights; inputs and outputs keep names, shapes, types and structure. Open batch and time axes stay open.
+
+    feeds: inputs by which the channels of residual streams are equalised (equalisation.py), one array an input of the
+    model, batch axis included; without any they stay as they are.
 
     Raises TfliteAsrError for a subclassed model.
     """
@@ -46,9 +50,12 @@ def lower(model: Any) -> keras.Model:
         raise TfliteAsrError(
             f"model {model.name!r} is a subclassed model ({type(model).__name__}); rebuild it as a Functional one"
         )
-    centred = _rewritten(model, lambda outputs: (ResidualCentring(outputs).rule,)) or model
+    centred = _rewritten(model, lambda outputs: (ResidualCentring(outputs).rule,))
+    if centred is not None:
+        equalisation = Equalisation(channel_scales(centred, feeds)).rule
+        centred = _rewritten(centred, lambda _: (equalisation,)) or centred
     rules = lambda outputs: (AffineFold(outputs).rule, DepthwiseSplit(outputs).rule, *RULES)  # noqa: E731
-    lowered = _rewritten(centred, rules, whatever=True)
+    lowered = _rewritten(centred or model, rules, whatever=True)
     assert lowered is not None
     return lowered
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from tflite_asr.lowering.centring import CentredLayerNormalization
+from tflite_asr.lowering.centring import CentredLayerNormalization, add_power
 from tflite_asr.lowering.reciprocal_root import reciprocal_root
 from tflite_asr.lowering.replacement import Replacement, same_weights
 
@@ -25,14 +25,15 @@ NORMS = (keras.layers.LayerNormalization, CentredLayerNormalization)
 class WrittenOutLayerNormalization(keras.layers.LayerNormalization):
     """keras.layers.LayerNormalization with the same weights, config and result (Ba et al. 2016)."""
 
-    centred = False  # whether the inputs' mean is zero already
-
     def call(self, inputs):
         axes = [axis % len(inputs.shape) for axis in self.axis]
-        centred = inputs if self.centred else inputs - ops.mean(inputs, axis=axes, keepdims=True)
-        variance = ops.mean(centred * centred, axis=axes, keepdims=True)
+        centred = inputs - ops.mean(inputs, axis=axes, keepdims=True)
+        return self.scaled(centred, ops.mean(centred * centred, axis=axes, keepdims=True), axes)
+
+    def scaled(self, centred, variance, axes):
+        """`centred` at variance one, times gamma, plus beta."""
         outputs = centred * reciprocal_root(variance + self.epsilon)
-        shape = [size if axis in axes else 1 for axis, size in enumerate(inputs.shape)]
+        shape = [size if axis in axes else 1 for axis, size in enumerate(centred.shape)]
         if self.gamma is not None:
             outputs = outputs * ops.reshape(self.gamma, shape)
         if self.beta is not None:
@@ -42,9 +43,14 @@ class WrittenOutLayerNormalization(keras.layers.LayerNormalization):
 
 @keras.saving.register_keras_serializable(package="tflite_asr")
 class WrittenOutCentredNormalization(WrittenOutLayerNormalization):
-    """The same of inputs that are centred, as `CentredLayerNormalization`'s are."""
+    """The same of inputs that are centred, as `CentredLayerNormalization`'s are, with its `power`."""
 
-    centred = True
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.power = add_power(self, input_shape[-1])
+
+    def call(self, inputs):
+        return self.scaled(inputs, ops.matmul(inputs * inputs, self.power), [len(inputs.shape) - 1])
 
 
 def written_out(norm: keras.layers.LayerNormalization, **changes: object) -> WrittenOutLayerNormalization:

@@ -43,6 +43,7 @@ def convert(
         inputs,
         subsampling=ready.facts.subsampling if ready.facts else 1,
         **settings,
+        facts=ready.facts,
     )
 
 

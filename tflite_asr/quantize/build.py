@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tflite_asr.errors import TfliteAsrError
+from tflite_asr.facts import ModelFacts
 from tflite_asr.flatbuffer import read_flatbuffer
 from tflite_asr.quantize.calibrators import AUTO, CALIBRATORS, check_calibrator
 from tflite_asr.quantize.child import Progress, report_progress, run_in_child
@@ -56,6 +57,7 @@ class _Order:
     ties: tuple[tuple[str, ...], ...]
     ranges: Ranges | None
     min_runtime: str | None = None
+    facts: ModelFacts | None = None
     calibrator: str = "min_max"
 
 
@@ -84,6 +86,7 @@ def build_flatbuffers(
     ranges: Ranges | None = None,
     calibrator: str = "min_max",
     min_runtime: str | None = None,
+    facts: ModelFacts | None = None,
     progress: Progress | None = None,
 ) -> list[FlatbufferResult]:
     """One flatbuffer for each scheme, in their order.
@@ -92,9 +95,9 @@ def build_flatbuffers(
     calibration, float32 [frames, mels] each (or, for a model with other inputs, input name to array without
     the batch axis); needed where a scheme is static and `ranges` is None. subsampling: feature frames that
     become one frame of `mask`. ties: sets of tensor names that get one scale. calibrator: one of
-    `calibrators.CALIBRATORS`, or `auto`. min_runtime: the TFLite release
-    that is to run them (`older.fit_runtime`), None for today's. progress: called with (stage, fraction
-    done). Raises TfliteAsrError, one line, for whatever goes wrong, the child's death included.
+    `calibrators.CALIBRATORS`, or `auto`. min_runtime: the TFLite release that is to run them
+    (`older.fit_runtime`), None for today's. facts: the model's, for `lowered`. progress: called with (stage,
+    fraction done). Raises TfliteAsrError, one line, for whatever goes wrong, the child's death included.
     """
     order = _Order(
         tuple(sorted(set(windows))),
@@ -104,6 +107,7 @@ def build_flatbuffers(
         tuple(tuple(sorted(one)) for one in ties),
         ranges,
         min_runtime,
+        facts,
         calibrator,
     )
     check_calibrator(calibrator)
@@ -133,7 +137,9 @@ def build_given(
     raises.
     """
     check_calibrator(calibrator)
-    order = _Order((), tuple(scheme(one) for one in schemes), None, 1, (), None, min_runtime, calibrator)
+    order = _Order(
+        (), tuple(scheme(one) for one in schemes), None, 1, (), None, min_runtime, None, calibrator
+    )
     if inputs is not None:
         order = replace(order, inputs=[_plain(one) for one in inputs])
     return run_in_child(_build_given, str(path), order, speech, stage="open the model", progress=progress)
@@ -180,10 +186,10 @@ def _build_form(
     from tflite_asr.quantize.convert import convert, has_open_time_axis
 
     if lowered:
-        from tflite_asr.lowering import lower
+        from tflite_asr.quantize.lowered import lowered as lowered_model
 
         share.tell("lower", 0.05)
-        model = lower(model)
+        model = lowered_model(model, order.subsampling, order.facts)
     lengths: list[int | None] = list(order.windows) if has_open_time_axis(model) else [None]
     if not lengths:
         raise TfliteAsrError(f"model {model.name!r}: its time axis is open and no window length is given")

@@ -18,6 +18,7 @@ from tflite_asr.quantize.delegable import widen_small_terms
 from tflite_asr.quantize.naming import op_name
 from tflite_asr.quantize.ops import FIXED_OUTPUT, SAME_SCALE
 from tflite_asr.quantize.ranges import Range, Ranges
+from tflite_asr.quantize.saturating import narrow_saturated
 from tflite_asr.quantize.schemes import Scheme
 from tflite_asr.quantize.serialize import read_model, schema, text, write_model
 
@@ -45,7 +46,7 @@ def quantize(data: bytes, ranges: Ranges | None, ties: Ties, scheme: Scheme) -> 
         if ranges is None:
             raise TfliteAsrError(f"scheme {scheme.name}: needs ranges; calibrate first")
         rewrite_for_integers(model)
-        settled = settle(model, widen_small_terms(model, ranges), ties)
+        settled = settle(model, widen_small_terms(model, narrow_saturated(model, ranges)), ties)
     tool = aeq.Quantizer(write_model(model), getattr(recipe, scheme.name)())
     statistics = _statistics(settled) if settled is not None else None
     try:

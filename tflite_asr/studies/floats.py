@@ -83,12 +83,12 @@ def _lower(path: Path, facts: ModelFacts, out: Path) -> None:
         windows = parts(data, look(data, str(path)))
     else:
         import tflite_asr.lowering  # noqa: F401  its layers are then known, and a lowered model opens too
-        from tflite_asr.lowering import lower
         from tflite_asr.models import load_model
         from tflite_asr.quantize.convert import convert as convert_window
         from tflite_asr.quantize.convert import has_open_time_axis
+        from tflite_asr.quantize.lowered import lowered
 
-        model = lower(load_model(path))
+        model = lowered(load_model(path), facts.subsampling, facts)
         lengths: list[int | None] = [*sorted(set(facts.windows))] if has_open_time_axis(model) else [None]
         windows = {}
         for number, frames in enumerate(lengths):

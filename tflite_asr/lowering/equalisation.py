@@ -1,0 +1,179 @@
+"""The channels of a residual stream brought to one spread, so that one int8 scale serves them all.
+
+In a trained Conformer the widest channel of a stream reaches 2 to 4 times as far as the middle one, and a quantum that
+holds it is that much too coarse for the others: sums and norms of streams made two thirds of the noise of a whole int8
+Conformer. A centred stream (centring.py) is written by products and read by norms alone, so each channel may be divided
+by a number of its own: x = s y, with W / s in what writes and
+
+    norm(x) = y / sqrt(mean(s^2 y^2) + epsilon) * (s gamma) + beta
+
+in what reads (Nagel et al. 2019 equalise two layers with a ReLU between so; Xiao et al. 2023, SmoothQuant, a norm and
+what reads it). The weighted mean is a product with a constant, of the same cost as the plain one. The
+shipped Conformer, fake-quantised tensor by tensor on eight dev utterances: 25.7 to 27.7 dB, of sums and norms alone 30.8
+to 34.1 and 33.9 to 39.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from tflite_asr.lowering.centring import (
+    Centre,
+    CentredLayerNormalization,
+    is_sum,
+    source_of,
+    terms_of,
+    writes,
+    written_by,
+)
+from tflite_asr.lowering.replacement import Replacement
+
+# Scales are powers of this: what a sum's last bit decides does not move them.
+GRAIN = 2.0**0.125
+Feed = Sequence[np.ndarray]  # one array an input of the model, batch axis included
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One residual stream of a flat model: sums, and what writes and reads them.
+
+    members: the operations whose results lie on it: sums, products, `Centre`. norms: the norms that read it.
+    """
+
+    members: tuple[keras.Operation, ...]
+    norms: tuple[keras.Operation, ...]
+
+    def reach(self, observed: dict[str, np.ndarray]) -> np.ndarray:
+        """How far each channel reaches, float64 [channels], where norms and sums see it."""
+        return np.max([observed[one.name] for one in self.observed()], axis=0)
+
+    def observed(self) -> list[keras.Operation]:
+        """The members whose results are looked at: sums and what norms read."""
+        read = {id(source_of(norm)) for norm in self.norms}
+        return [one for one in self.members if is_sum(one) or id(one) in read]
+
+
+def streams(model: keras.Model) -> list[Stream]:
+    """The centred streams of a flat model that `ResidualCentring` has been through, in the order of its layers."""
+    found: dict[int, Stream] = {}
+    for norm in model.operations:
+        if type(norm) is not CentredLayerNormalization:
+            continue
+        source = source_of(norm)
+        assert source is not None  # what is centred was written by an operation
+        members = _written_with(source)
+        joined = [one for one in found.values() if {id(m) for m in one.members} & set(members)]
+        for one in joined:
+            members.update({id(member): member for member in one.members})
+        norms = [norm, *(reader for one in joined for reader in one.norms)]
+        found = {key: one for key, one in found.items() if one not in joined}
+        found[min(members)] = Stream(tuple(members.values()), tuple(norms))
+    place = {id(one): number for number, one in enumerate(model.operations)}
+    order = sorted(found.values(), key=lambda one: min(place[id(member)] for member in one.members))
+    return [one for one in order if all(_is_member(member) for member in one.members)]
+
+
+def _written_with(operation: keras.Operation) -> dict[int, keras.Operation]:
+    """`operation` and, where it is a sum, all that is summed into it."""
+    members: dict[int, keras.Operation] = {}
+    waiting = [operation]
+    while waiting:
+        one = waiting.pop()
+        if id(one) not in members:
+            members[id(one)] = one
+            waiting += [term for term in (terms_of(one) if is_sum(one) else []) if term is not None]
+    return members
+
+
+def _is_member(operation: keras.Operation) -> bool:
+    return is_sum(operation) or writes(operation) or type(operation) is Centre
+
+
+def channel_scales(model: keras.Model, feeds: Iterable[Feed]) -> list[tuple[Stream, np.ndarray]]:
+    """Each stream of a centred flat model with the scale of each of its channels, float32 [channels].
+
+    feeds: inputs to look at; a channel's scale is how far it reaches on any of them. A channel that stays at zero gets
+    the least scale of its stream.
+    """
+    found = streams(model)
+    watched = {one.name: one.output for stream in found for one in stream.observed()}
+    if not watched:
+        return []
+    look = keras.Model(model.inputs, list(watched.values()))
+    reach: dict[str, Any] = dict.fromkeys(watched, 0.0)
+    for feed in feeds:
+        for name, values in zip(watched, look(list(feed), training=False), strict=True):
+            values = np.abs(np.asarray(values))
+            reach[name] = np.maximum(reach[name], values.max(axis=tuple(range(values.ndim - 1))))
+    return [(stream, _rounded(stream.reach(reach))) for stream in found if np.any(stream.reach(reach))]
+
+
+def _rounded(reach: np.ndarray) -> np.ndarray:
+    least = reach[reach > 0].min()
+    return (GRAIN ** np.rint(np.log(np.maximum(reach, least)) / np.log(GRAIN))).astype(np.float32)
+
+
+class Equalisation:
+    """The rule for all that writes into the streams and for the norms that read them."""
+
+    def __init__(self, scales: Sequence[tuple[Stream, np.ndarray]]) -> None:
+        self._written = {id(member): scale for stream, scale in scales for member in stream.members}
+        self._read = {id(norm): scale for stream, scale in scales for norm in stream.norms}
+
+    def rule(self, operation: keras.Operation) -> Replacement | None:
+        """A product, a Centre or a norm of a stream."""
+        written, read = self._written.get(id(operation)), self._read.get(id(operation))
+        if type(operation) is Centre and written is not None:
+            centre, scale = Centre.from_config(operation.get_config()), written
+            return Replacement((centre,), lambda: _scale_centre(centre, scale))
+        after = _centre_behind(operation)
+        if after is not None:
+            written = self._written.get(id(after))
+        if isinstance(operation, keras.layers.LayerNormalization) and (
+            read is not None or written is not None
+        ):
+            norm = type(operation).from_config({**operation.get_config(), "scale": True})
+            return Replacement((norm,), lambda: _scale_norm(operation, norm, read, written))
+        if written is None or not writes(operation):
+            return None
+        product = type(operation).from_config(operation.get_config())
+        return Replacement((product,), lambda: _scale_product(operation, product, written))
+
+
+def _centre_behind(operation: keras.Operation) -> keras.Operation | None:
+    """The `Centre` that a norm's result goes through, if that is where it goes."""
+    readers = [node.operation for node in operation._outbound_nodes]
+    return readers[0] if len(readers) == 1 and type(readers[0]) is Centre else None
+
+
+def _scale_product(old: keras.layers.Layer, new: keras.layers.Layer, scale: np.ndarray) -> None:
+    new.set_weights(old.get_weights())
+    for weight in written_by(new):
+        weight.assign(np.asarray(weight, np.float64) / scale)
+
+
+def _scale_centre(centre: Centre, scale: np.ndarray) -> None:
+    centre.collect.assign(scale[:, None] / len(scale))
+    centre.spread.assign(1.0 / scale[None, :])
+
+
+def _scale_norm(
+    old: keras.layers.LayerNormalization,
+    new: keras.layers.LayerNormalization,
+    read: np.ndarray | None,
+    written: np.ndarray | None,
+) -> None:
+    """Read a stream of the scale `read` and write one of the scale `written`, where there is one."""
+    gain = np.asarray(old.gamma, np.float64) if old.scale else 1.0
+    into = 1.0 if written is None else written
+    channels = new.gamma.shape[0]
+    new.gamma.assign(np.broadcast_to(gain * (1.0 if read is None else read) / into, (channels,)))
+    if old.center:
+        new.beta.assign(np.asarray(old.beta, np.float64) / into)
+    if read is not None:
+        new.power.assign(np.square(read.astype(np.float64))[:, None] / channels)
