@@ -131,7 +131,8 @@ def training_batches(
             if (
                 frames * frontend.hop_seconds <= limit
                 and frames >= 16
-                and fewest > _needed(corpus.labels[index])  # the space to a clip that is joined needs a frame too
+                and fewest
+                > _needed(corpus.labels[index])  # the space to a clip that is joined needs a frame too
             ):
                 kept.append((corpus, int(index)))
     longest = round(max(limit, recipe.augmentation.join_seconds) / frontend.hop_seconds)
