@@ -2,7 +2,8 @@
 
 The finishing pass strips the integer file of its names, so these come from the float one, whose tensors bear the
 stable names of quantising. What pairs them is the order of the ops: the quantiser and the finishing pass keep it, and
-only add or drop QUANTIZE and DEQUANTIZE (and write a product for NEG and SQUARE). That is checked, op by op.
+only add or drop QUANTIZE and DEQUANTIZE, drop idle clamps, and write a product for NEG and SQUARE. That is checked,
+op by op.
 
 Both run on the builtin kernels, since a delegate keeps its tensors to itself.
 """
@@ -24,6 +25,7 @@ Feed = Mapping[str, np.ndarray]
 
 INPUT = "INPUT"
 _BRIDGES = ("QUANTIZE", "DEQUANTIZE")
+_CLAMPS = ("MINIMUM", "RELU")
 _WRITTEN_AS = {"NEG": "MUL", "SQUARE": "MUL"}
 
 
@@ -133,6 +135,7 @@ def pair_tensors(float_flatbuffer: bytes, int_flatbuffer: bytes, signature: str)
         )
     found = [(INPUT, index, twin_inputs[name]) for name, index in inputs.items()]
     ops, twins = _computing(graph), _computing(twin)
+    ops = _without_dropped(ops, graph, twins, twin)
     for place, (op, twin_op) in enumerate(zip(ops, twins, strict=False)):
         if not _alike(op, graph, twin_op, twin):
             raise TfliteAsrError(
@@ -165,6 +168,18 @@ def _function(model: Model, signature: str, kind: str) -> tuple[Subgraph, dict[s
 
 def _computing(graph: Subgraph) -> list[Operator]:
     return [op for op in graph.operators if op.name not in _BRIDGES]
+
+
+def _without_dropped(
+    ops: list[Operator], graph: Subgraph, twins: list[Operator], twin: Subgraph
+) -> list[Operator]:
+    """The float ops that have a twin: the finishing pass drops a clamp to where the integers end anyway."""
+    kept: list[Operator] = []
+    for op in ops:
+        here = twins[len(kept)] if len(kept) < len(twins) else None
+        if op.name not in _CLAMPS or (here is not None and _alike(op, graph, here, twin)):
+            kept.append(op)
+    return kept
 
 
 def _alike(op: Operator, graph: Subgraph, twin: Operator, twin_graph: Subgraph) -> bool:
