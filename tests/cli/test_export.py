@@ -15,6 +15,7 @@ import pytest
 from tests.cli.command_line import fault, run
 from tflite_asr.audit import audit
 from tflite_asr.bundle import Bundle
+from tflite_asr.cli.export import calibration_rows
 from tflite_asr.pipeline import preparation
 from tflite_asr.releases import age
 
@@ -123,6 +124,7 @@ def test_an_output_that_cannot_be_written(checkpoint: Path, tmp_path: Path) -> N
     ("option", "value", "message"),
     [
         ("--scheme", "int5", "int5"),
+        ("--scheme", "float32 --repair", "repair: scheme float32 has no ranges to repair"),
         ("--calibrator", "median", "'median': unknown; the known ones are min_max, moving_average,"),
         ("--seed", "-1", "seed -1: give 0 or more"),
         ("--budget-macs", "-1", "budget of -1 multiply-adds: give 0 or more"),
@@ -143,7 +145,7 @@ def test_an_export_option_that_cannot_be(
     monkeypatch.setattr(preparation, "run_in_child", lambda *_, **__: pytest.fail("TensorFlow was started"))
     (tmp_path / "broken.jsonl").write_text("{\n")
     value = str(tmp_path / "broken.jsonl") if value == "BROKEN" else value
-    assert message in fault("export", checkpoint, "--out", tmp_path / "b", option, value)
+    assert message in fault("export", checkpoint, "--out", tmp_path / "b", option, *value.split(" "))
     assert not (tmp_path / "b").exists()
 
 
@@ -156,3 +158,19 @@ def test_real_speech_needs_a_front_end(
         "export", tmp_path / "bare.keras", "--out", tmp_path / "new" / "b", "--calibration", manifest
     )
     assert not (tmp_path / "new").exists()
+
+
+def test_the_table_says_what_auto_tried_and_what_was_repaired() -> None:
+    step = {
+        "remedy": "correct biases",
+        "tensors": ["a", "b"],
+        "before_db": 20.1,
+        "after_db": 20.4,
+        "kept": True,
+    }
+    auto = {"scores_db": {"min_max": 24.0, "mse": 24.46}, "window": "ctc_200", "clips": 5}
+    rows = dict(calibration_rows({"calibrator": "mse", "auto": auto, "repair": [step]}))
+    assert rows["calibrator"] == "mse"
+    assert rows["held-back SNR, dB"] == "min_max 24.0, mse 24.5 (5 clips of ctc_200)"
+    assert rows["repair: correct biases"] == "2 tensors, 20.10 to 20.40 dB held back, kept"
+    assert calibration_rows({}) == []

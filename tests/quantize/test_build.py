@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from tests.quantize.conftest import SUBSAMPLING, random_feed, run, smooth_inputs
 from tflite_asr.audit import audit
 from tflite_asr.errors import TfliteAsrError
+from tflite_asr.measure.walk import walk
 from tflite_asr.quantize.build import _build, _Order, build_flatbuffer, build_flatbuffers
 from tflite_asr.quantize.calibrators import CALIBRATORS
 from tflite_asr.quantize.schemes import scheme
@@ -13,7 +16,7 @@ from tflite_asr.quantize.schemes import scheme
 INPUTS = smooth_inputs((50, 80, 75))
 
 
-def here(path, schemes, windows=(80,), inputs=INPUTS, ranges=None, calibrator="min_max"):
+def here(path, schemes, windows=(80,), inputs=INPUTS, ranges=None, calibrator="min_max", repair=None):
     """`build_flatbuffers` in this process, whose TensorFlow has two threads where the child's has one."""
     order = _Order(
         tuple(windows),
@@ -23,6 +26,7 @@ def here(path, schemes, windows=(80,), inputs=INPUTS, ranges=None, calibrator="m
         (),
         ranges,
         calibrator=calibrator,
+        repair=repair,
     )
     return _build(str(path), order)
 
@@ -93,6 +97,16 @@ def test_auto_makes_what_the_calibrator_that_it_names_makes(built, tiny_keras):
     assert named.calibrated == {"calibrator": found.calibrated["calibrator"]}
     assert built["int8"].calibrated == {"calibrator": "min_max"}
     assert built["float32"].calibrated == {}
+
+
+def test_a_repaired_model_is_integers_only_and_no_worse_where_it_was_judged(built, tiny_keras):
+    (found,) = here(tiny_keras, ["int8"], repair=walk)
+    assert audit(found.data, load=False).integer_only
+    steps = found.calibrated["repair"]
+    assert all(step["after_db"] > step["before_db"] for step in steps if step["kept"])
+    assert json.loads(json.dumps(steps)) == json.loads(json.dumps(found.calibrated["repair"]))
+    if not any(step["kept"] for step in steps):
+        assert found.data == built["int8"].data
 
 
 def test_given_ranges_stand_in_for_calibration(built, tiny_keras):

@@ -39,6 +39,9 @@ from tflite_asr.errors import TfliteAsrError
     "tries them on inputs held back.",
 )
 @click.option(
+    "--repair", is_flag=True, help="Try integer-only remedies where int8 loses most; keep those that help."
+)
+@click.option(
     "--frontend", "frontend_file", metavar="TOML", help="Front end of a model without a .toml beside it."
 )
 @click.option("--tokens", "tokens_file", metavar="FILE", help="Tokens of such a model, `piece id` a line.")
@@ -59,6 +62,7 @@ def export(
     seed: int,
     budget_macs: float | None,
     calibrator: str,
+    repair: bool,
     frontend_file: str | None,
     tokens_file: str | None,
     blank_id: int | None,
@@ -91,6 +95,7 @@ def export(
             seed=seed,
             budget_macs=budget_macs,
             calibrator=calibrator,
+            repair=repair,
             frontend=frontend,
             tokens=tokens,
             min_runtime=min_runtime,
@@ -117,13 +122,19 @@ def export(
 
 
 def calibration_rows(calibration: dict[str, Any]) -> list[tuple[str, str]]:
-    """What the table says of the ranges: the calibrator, and what `auto` chose it from."""
+    """What the table says of the ranges: the calibrator, what `auto` chose it from, what was repaired."""
     if "calibrator" not in calibration:
         return []
     rows = [("calibrator", calibration["calibrator"])]
     if auto := calibration.get("auto"):
         tried = ", ".join(f"{name} {score:.1f}" for name, score in auto["scores_db"].items())
         rows.append(("held-back SNR, dB", f"{tried} ({auto['clips']} clips of {auto['window']})"))
+    for step in calibration.get("repair", ()):
+        verdict = "kept" if step["kept"] else "not kept"
+        gain = f"{step['before_db']:.2f} to {step['after_db']:.2f} dB held back, {verdict}"
+        rows.append((f"repair: {step['remedy']}", f"{len(step['tensors'])} tensors, {gain}"))
+    if calibration.get("repair") == []:
+        rows.append(("repair", "found nothing to try"))
     return rows
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from tflite_asr.audit import AuditReport, audit
 from tflite_asr.bundle import FRONTEND_FILE, Bundle, BundleInfo, write_bundle
 from tflite_asr.facts import ModelFacts
+from tflite_asr.measure.walk import walk
 from tflite_asr.pipeline.model_files import FLATBUFFER, demo_clips
 from tflite_asr.pipeline.preparation import Prepared, Progress
 from tflite_asr.quantize.build import FlatbufferResult, build_flatbuffers, build_given
@@ -25,10 +26,13 @@ def convert(
     progress: Progress | None = None,
     min_runtime: str | None = None,
     calibrator: str = "min_max",
+    repair: bool = False,
 ) -> list[FlatbufferResult]:
-    """One flatbuffer a scheme, from the same model and inputs. min_runtime, calibrator: as `export` takes them."""
+    """One flatbuffer a scheme, from the same model and inputs. min_runtime, calibrator, repair: as `export` takes
+    them."""
     settings: dict[str, Any] = {
         "calibrator": calibrator,
+        "repair": walk if repair else None,
         "min_runtime": min_runtime,
         "progress": progress,
     }

@@ -39,6 +39,7 @@ def export(
     seed: int = 0,
     budget_macs: float | None = None,
     calibrator: str = "min_max",
+    repair: bool = False,
     frontend: FrontEnd | None = None,
     tokens: Tokens | None = None,
     min_runtime: str | None = None,
@@ -58,6 +59,7 @@ def export(
         budget_macs: multiply-adds that synthesis may spend; None for its default.
         calibrator: how a range comes out of what was seen: "min_max", "moving_average", "percentile", "mse", "octav",
             or "auto", which tries them on inputs held back.
+        repair: try integer-only remedies where int8 loses most, and keep those that help on inputs held back.
         frontend, tokens: for a model without a `.toml`; without either the bundle is feature-only.
         min_runtime: the oldest TFLite that must run both flatbuffers, "2.14"; None for today's LiteRT.
         overwrite: replace a bundle that is there.
@@ -77,6 +79,10 @@ def export(
     if chosen.needs_ranges:
         check_calibration(str(calibration), facts, path)
     check_calibrator(calibrator)
+    if repair and not chosen.needs_ranges:
+        raise TfliteAsrError(
+            f"repair: scheme {chosen.name} has no ranges to repair; give a static scheme or leave it out"
+        )
     check_output(out, overwrite)
     with prepared(
         path,
@@ -87,7 +93,7 @@ def export(
         budget_macs=budget_macs,
         progress=span(progress, 0.0, 0.4),
     ) as ready:
-        (result,) = convert(ready, [chosen], span(progress, 0.4, 0.95), oldest, calibrator)
+        (result,) = convert(ready, [chosen], span(progress, 0.4, 0.95), oldest, calibrator, repair)
         return bundle_up(ready, result, out, overwrite, oldest)
 
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from tflite_asr.errors import TfliteAsrError
 from tflite_asr.quantize.calibrate import (
-    Feed,
     lay_into_windows,
     observe,
     ranges_of,
@@ -23,6 +22,7 @@ from tflite_asr.quantize.calibrators import CALIBRATORS, Calibrator
 from tflite_asr.quantize.finish import finish
 from tflite_asr.quantize.kept_whole import kept_whole
 from tflite_asr.quantize.quantizer import Ties, quantize
+from tflite_asr.quantize.running import Feed, outputs_of
 from tflite_asr.quantize.schemes import Scheme
 from tflite_asr.quantize.serialize import read_model, signature_names, text
 
@@ -128,8 +128,8 @@ class OutputError:
 
     def __init__(self, flatbuffers: Mapping[str, bytes], signature: str, feeds: Sequence[Feed]) -> None:
         along_time = time_axes(flatbuffers.values())
-        self._signature, self._feeds = signature, feeds
-        self._expected = run(flatbuffers[signature], signature, feeds)
+        self._signature, self.feeds = signature, feeds
+        self._expected = outputs_of(flatbuffers[signature], signature, feeds)
         axes = output_axes(flatbuffers[signature], signature, along_time)
         self._real = [
             {
@@ -143,7 +143,7 @@ class OutputError:
         """Of every input and output, 10 log10(signal / noise), at most 120; `data` holds the signature."""
         found = []
         for expected, got, real in zip(
-            self._expected, run(data, self._signature, self._feeds), self._real, strict=True
+            self._expected, outputs_of(data, self._signature, self.feeds), self._real, strict=True
         ):
             for name, values in expected.items():
                 wanted = values[real[name]].astype(np.float64)
@@ -164,31 +164,3 @@ def output_axes(
     return {
         text(one.name): along_time.get(text(tensors[one.tensorIndex].name), ()) for one in definition.outputs
     }
-
-
-def run(data: bytes, signature: str, feeds: Sequence[Feed]) -> list[dict[str, np.ndarray]]:
-    """The outputs of one signature as real values, one thread, on the kernels that a user gets (XNNPACK); integers
-    are quantised on the way in and dequantised on the way out."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter: Any = Interpreter(model_content=data, num_threads=1)
-    runner = interpreter.get_signature_runner(signature)
-    into, out = runner.get_input_details(), runner.get_output_details()
-    results = []
-    for feed in feeds:
-        given = {name: _stored(np.asarray(feed[name]), detail) for name, detail in into.items()}
-        results.append({name: _real(values, out[name]) for name, values in runner(**given).items()})
-    return results
-
-
-def _stored(values: np.ndarray, detail: Mapping[str, Any]) -> np.ndarray:
-    scale, zero_point = detail["quantization"]
-    if not scale:
-        return values.astype(detail["dtype"])
-    limits = np.iinfo(detail["dtype"])
-    return np.clip(np.rint(values / scale) + zero_point, limits.min, limits.max).astype(detail["dtype"])
-
-
-def _real(values: np.ndarray, detail: Mapping[str, Any]) -> np.ndarray:
-    scale, zero_point = detail["quantization"]
-    return (values.astype(np.float32) - zero_point) * np.float32(scale) if scale else values

@@ -7,7 +7,7 @@ All of it runs in a child process, because TensorFlow and the interpreters may a
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from tflite_asr.quantize.calibrators import AUTO, CALIBRATORS, check_calibrator
 from tflite_asr.quantize.child import Progress, report_progress, run_in_child
 from tflite_asr.quantize.ranges import Ranges
 from tflite_asr.quantize.schemes import Scheme, scheme
+
+Walk = Callable[[bytes, bytes, Iterable[Mapping[str, np.ndarray]], str], Sequence[Any]]
 
 _PACKAGES = ("tensorflow", "keras", "ai_edge_litert", "ai_edge_quantizer")
 
@@ -59,6 +61,7 @@ class _Order:
     min_runtime: str | None = None
     facts: ModelFacts | None = None
     calibrator: str = "min_max"
+    repair: Walk | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,8 @@ def build_flatbuffers(
     calibration, float32 [frames, mels] each (or, for a model with other inputs, input name to array without
     the batch axis); needed where a scheme is static and `ranges` is None. subsampling: feature frames that
     become one frame of `mask`. ties: sets of tensor names that get one scale. calibrator: one of
-    `calibrators.CALIBRATORS`, or `auto`. min_runtime: the TFLite release that is to run them
+    `calibrators.CALIBRATORS`, or `auto`. repair: `measure.walk.walk`, if remedies are to be tried
+    (`repair.repair`). min_runtime: the TFLite release that is to run them
     (`older.fit_runtime`), None for today's. facts: the model's, for `lowered`. progress: called with (stage,
     fraction done). Raises TfliteAsrError, one line, for whatever goes wrong, the child's death included.
     """
@@ -127,13 +131,14 @@ def build_given(
     *,
     speech: bool = False,
     calibrator: str = "min_max",
+    repair: Walk | None = None,
     min_runtime: str | None = None,
     progress: Progress | None = None,
 ) -> list[FlatbufferResult]:
     """A float `.tflite` that somebody else converted, under each scheme, in their order: quantised and no more.
 
     inputs: for calibration, float32 [frames, mels] each. speech: whether the runtime is to find its logits
-    (`given.name_signatures`). calibrator, min_runtime, errors: as `build_flatbuffers`, and what `given.look`
+    (`given.name_signatures`). calibrator, repair, min_runtime, errors: as `build_flatbuffers`, and what `given.look`
     raises.
     """
     check_calibrator(calibrator)
@@ -230,42 +235,66 @@ def _quantise(
     parts: Mapping[str, bytes], one: Scheme, order: _Order, share: _Share
 ) -> tuple[bytes, Ranges | None, dict[str, Any]]:
     """The float windows under one scheme, in one file, the ranges that it took, and how they were made."""
+    from tflite_asr.quantize.biases import correct
     from tflite_asr.quantize.finish import finish
     from tflite_asr.quantize.older import fit_runtime
     from tflite_asr.quantize.quantizer import quantize
     from tflite_asr.quantize.windows import merge
 
-    ranges = order.ranges if one.needs_ranges else None
-    how: dict[str, Any] = {}
-    if one.needs_ranges and ranges is None:
-        ranges, how = _calibrate(parts, one, order, share.part(0.0, 0.5))
+    made = _Calibrated(parts, order.ranges if one.needs_ranges else None)
+    if one.needs_ranges and made.ranges is None:
+        made = _calibrate(parts, one, order, share.part(0.0, 0.5))
     finished = []
-    for number, (signature, data) in enumerate(parts.items()):
+    for number, (signature, data) in enumerate(made.parts.items()):
         share.tell(f"quantise {signature}", 0.5 + 0.5 * number / len(parts))
-        finished.append(finish(quantize(data, ranges, order.ties, one), ranges))
+        quantised = correct(quantize(data, made.ranges, order.ties, one), made.corrections)
+        finished.append(finish(quantised, made.ranges))
     merged = merge(finished)
-    return (fit_runtime(merged, order.min_runtime) if order.min_runtime else merged), ranges, how
+    return (
+        (fit_runtime(merged, order.min_runtime) if order.min_runtime else merged),
+        made.ranges,
+        made.how,
+    )
 
 
-def _calibrate(
-    parts: Mapping[str, bytes], one: Scheme, order: _Order, share: _Share
-) -> tuple[Ranges, dict[str, Any]]:
-    """Ranges by the calibrator that was ordered, or by the one that `auto` finds, and the provenance of it."""
+@dataclass(frozen=True)
+class _Calibrated:
+    """What is quantised, with which ranges and corrections of biases, and the provenance of these."""
+
+    parts: Mapping[str, bytes]
+    ranges: Ranges | None
+    corrections: Mapping[str, np.ndarray] = field(default_factory=dict)
+    how: dict[str, Any] = field(default_factory=dict)
+
+
+def _calibrate(parts: Mapping[str, bytes], one: Scheme, order: _Order, share: _Share) -> _Calibrated:
+    """Ranges by the calibrator that was ordered, or by the one that `auto` finds; repaired where that was ordered."""
     from tflite_asr.quantize.auto import choose
     from tflite_asr.quantize.calibrate import calibrate, lay_into_windows
+    from tflite_asr.quantize.repair import repair
 
-    inputs, name, how = order.inputs or [], order.calibrator, {}
+    inputs, name = order.inputs or [], order.calibrator
+    how: dict[str, Any] = {}
+    settings: dict[str, Any] = {"subsampling": order.subsampling, "ties": order.ties}
     if name == AUTO:
         found = choose(
+            parts, inputs, one, **settings, progress=lambda done: share.tell("try calibrators", 0.5 * done)
+        )
+        name, how[AUTO] = found.calibrator.name, found.provenance()
+        share = share.part(0.5, 0.5)
+    how = {"calibrator": name, **how}
+    if order.repair is not None:
+        repaired = repair(
             parts,
             inputs,
             one,
-            subsampling=order.subsampling,
-            ties=order.ties,
-            progress=lambda done: share.tell("try calibrators", 0.7 * done),
+            CALIBRATORS[name],
+            order.repair,
+            **settings,
+            progress=lambda done: share.tell("repair", done),
         )
-        name, how = found.calibrator.name, {AUTO: found.provenance()}
-        share = share.part(0.7, 0.3)
+        how["repair"] = repaired.provenance()
+        return _Calibrated(repaired.flatbuffers, repaired.ranges, repaired.corrections, how)
     sequences = lay_into_windows(inputs, parts, order.subsampling)
     ranges = calibrate(
         parts,
@@ -273,7 +302,7 @@ def _calibrate(
         calibrator=CALIBRATORS[name],
         progress=lambda done: share.tell("calibrate", done),
     )
-    return ranges, {"calibrator": name, **how}
+    return _Calibrated(parts, ranges, how=how)
 
 
 def describe(data: bytes) -> dict[str, Any]:

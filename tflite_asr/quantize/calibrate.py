@@ -22,9 +22,9 @@ from tflite_asr.quantize.calibrators import MIN_MAX, Calibrator
 from tflite_asr.quantize.kept_whole import HEADROOM, NOTHING, Kept, kept_whole
 from tflite_asr.quantize.observed import Observed
 from tflite_asr.quantize.ranges import Range, Ranges
+from tflite_asr.quantize.running import Feed, Observer
 from tflite_asr.quantize.serialize import read_model, signature_names, text
 
-Feed = Mapping[str, np.ndarray]
 Sequences = Mapping[str, Sequence[Sequence[Feed]]]
 
 
@@ -141,7 +141,7 @@ def observe(
     for signature, some in sequences.items():
         if not some:
             continue
-        runner = _Observer(flatbuffers[signature], signature)
+        runner = Observer(flatbuffers[signature], signature)
         family = signature.rsplit("_", 1)[0] if signature[-1:].isdigit() else signature
         for sequence in some:
             state: dict[str, np.ndarray] = {}
@@ -163,11 +163,17 @@ def observe(
     return seen
 
 
-def ranges_of(seen: Mapping[str, Observed], calibrator: Calibrator, kept: Kept = NOTHING) -> Ranges:
-    """The range of every tensor that was observed: of its real frames, save where `kept` names it."""
+def ranges_of(
+    seen: Mapping[str, Observed],
+    calibrator: Calibrator,
+    kept: Kept = NOTHING,
+    chosen: Mapping[str, Calibrator] | None = None,
+) -> Ranges:
+    """The range of every tensor that was observed: of its real frames, save where `kept` names it. chosen: tensors
+    that get another calibrator."""
     entries = {}
     for name, one in seen.items():
-        used = MIN_MAX if name in kept.whole else calibrator
+        used = MIN_MAX if name in kept.whole else (chosen or {}).get(name, calibrator)
         low, high = (one.minimum, one.maximum) if name in kept.masked else used.range_of(one)
         if name in kept.wider:
             low, high = min(low, low * HEADROOM), max(high, high * HEADROOM)
@@ -197,39 +203,3 @@ def real_part(shape: tuple[int, ...], axes: tuple[int, ...], share: float) -> tu
         slice(max(1, math.ceil(size * share))) if axis in axes else slice(None)
         for axis, size in enumerate(shape)
     )
-
-
-class _Observer:
-    """One signature of a float flatbuffer, run with every tensor kept."""
-
-    def __init__(self, data: bytes, signature: str) -> None:
-        from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-        model = read_model(data)
-        if signature not in signature_names(model):
-            raise TfliteAsrError(f"signature {signature!r}: not among {', '.join(signature_names(model))}")
-        definition = model.signatureDefs[signature_names(model).index(signature)]
-        self._subgraph = definition.subgraphIndex
-        graph = model.subgraphs[self._subgraph]
-        constant = [model.buffers[tensor.buffer].data is not None for tensor in graph.tensors]
-        used = {*graph.inputs, *(index for operator in graph.operators for index in operator.outputs)}
-        self._watched = [
-            (index, text(tensor.name))
-            for index, tensor in enumerate(graph.tensors)
-            if index in used and not constant[index] and tensor.type == 0
-        ]
-        self._interpreter: Any = Interpreter(
-            model_content=data,
-            num_threads=1,
-            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-            experimental_preserve_all_tensors=True,
-        )
-        self._runner = self._interpreter.get_signature_runner(signature)
-
-    def run(self, step: Feed) -> dict[str, np.ndarray]:
-        return dict(self._runner(**step))
-
-    def activations(self) -> Iterable[tuple[str, np.ndarray]]:
-        """Name and float values of every activation of the last run."""
-        for index, name in self._watched:
-            yield name, self._interpreter.get_tensor(index, self._subgraph)
