@@ -31,11 +31,6 @@ def recordings(manifests: list[Path], seed: int = 0) -> list[list[Utterance]]:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    reason="where clips of several speakers meet with nothing between them the shipped checkpoint hears "
-    "other letters: on dev 48.3 % in windows of 16 s and 47.0 % cut at pauses, where clips one by one have 45.6 %",
-    strict=False,
-)
 def test_ten_recordings_of_a_minute_or_two_cost_half_a_point_at_most(speech_data: Path, tmp_path: Path):
     from tflite_asr.pipeline import export, shipped_models
 
