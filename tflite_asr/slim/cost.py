@@ -34,11 +34,13 @@ class Cost:
         macs: their sum.
         by_layer: multiply-adds of each layer that has some, a nested model's layers under `outer/inner`.
         uncounted: names of layers whose kind is not known here; they count as 0.
+        values: numbers that all operations of the graph give; what a layer holds inside is not among them.
     """
 
     macs: int
     by_layer: dict[str, int] = field(default_factory=dict)
     uncounted: tuple[str, ...] = ()
+    values: int = 0
 
 
 def count_parameters(model: keras.Model) -> int:
@@ -66,10 +68,10 @@ def cost(model: keras.Model, frames: int | None = None) -> Cost:
     Raises:
         TfliteAsrError: an axis that is neither fixed nor the time axis; a model that is neither kind.
     """
-    by_layer: dict[str, int] = {}
-    uncounted: list[str] = []
-    _walk(model, [_static(tensor, frames) for tensor in model.inputs], "", by_layer, uncounted)
-    return Cost(sum(by_layer.values()), by_layer, tuple(dict.fromkeys(uncounted)))
+    found = _Found()
+    _walk(model, [_static(tensor, frames) for tensor in model.inputs], "", found)
+    macs = sum(found.by_layer.values())
+    return Cost(macs, found.by_layer, tuple(dict.fromkeys(found.uncounted)), found.values)
 
 
 def _static(tensor: Any, frames: int | None) -> Any:
@@ -85,24 +87,36 @@ def _static(tensor: Any, frames: int | None) -> Any:
     return keras.KerasTensor(shape, dtype=tensor.dtype)
 
 
-def _walk(model: Any, inputs: list[Any], prefix: str, by_layer: dict[str, int], uncounted: list[str]) -> Any:
+@dataclass
+class _Found:
+    """What a walk has counted so far."""
+
+    by_layer: dict[str, int] = field(default_factory=dict)
+    uncounted: list[str] = field(default_factory=list)
+    values: int = 0
+
+
+def _walk(model: Any, inputs: list[Any], prefix: str, found: _Found) -> Any:
     """Push static shapes through a model's graph, counting at each node; gives the symbolic outputs."""
 
     def visit(operation: Any, *args: Any, **kwargs: Any) -> Any:
         name = f"{prefix}{operation.name}"
         tensors = [t for t in keras.tree.flatten((args, kwargs)) if isinstance(t, keras.KerasTensor)]
         if isinstance(operation, (keras.Sequential, FUNCTIONAL)):
-            return _walk(operation, tensors, f"{name}/", by_layer, uncounted)
+            return _walk(operation, tensors, f"{name}/", found)
         outputs = operation.compute_output_spec(*args, **kwargs)
+        found.values += sum(
+            math.prod(one.shape) for one in keras.tree.flatten(outputs) if None not in one.shape
+        )
         rule = next(
             (RULES[kind.__name__] for kind in type(operation).__mro__ if kind.__name__ in RULES), None
         )
         if rule is not None:
             shapes = [tuple(t.shape) for t in tensors]
             macs = rule(operation, shapes, tuple(keras.tree.flatten(outputs)[0].shape))
-            by_layer[name] = by_layer.get(name, 0) + macs
+            found.by_layer[name] = found.by_layer.get(name, 0) + macs
         elif type(operation).__name__ not in FREE:
-            uncounted.append(f"{name} ({type(operation).__name__})")
+            found.uncounted.append(f"{name} ({type(operation).__name__})")
         return outputs
 
     if isinstance(model, keras.Sequential):
