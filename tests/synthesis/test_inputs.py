@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -27,13 +28,30 @@ def test_what_is_saved_comes_back(inputs: SyntheticInputs, tmp_path: Path) -> No
         for a, b in zip(read.features, inputs.features, strict=True)
     )
     assert read.curve == inputs.curve
-    assert read.provenance() == inputs.provenance()
+    digest = hashlib.sha256((tmp_path / "inputs.npz").read_bytes()).hexdigest()
+    assert read.provenance() == {
+        **inputs.provenance(),
+        "artefact": {"file": "inputs.npz", "sha256": digest},
+    }
+    assert read.save(tmp_path / "again.npz").read_bytes() == (tmp_path / "inputs.npz").read_bytes()
     assert json.loads(json.dumps(read.provenance()))["frames"] == 14
 
 
 def test_the_same_inputs_are_the_same_bytes(inputs: SyntheticInputs, tmp_path: Path) -> None:
     first, second = inputs.save(tmp_path / "a.npz"), inputs.save(tmp_path / "b.npz")
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_what_cannot_be_written_is_one_line_and_leaves_what_was_there(
+    inputs: SyntheticInputs, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(TfliteAsrError, match="cannot be written"):
+        inputs.save(tmp_path / "file" / "inputs.npz")
+    (tmp_path / "folder.npz").mkdir()
+    with pytest.raises(TfliteAsrError, match=r"folder\.npz: cannot be written"):
+        inputs.save(tmp_path / "folder.npz")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.npz"]
 
 
 def test_broken_files_are_one_line(inputs: SyntheticInputs, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,11 +26,12 @@ class SyntheticInputs:
         features: one float32 [frames, mels] a clip (for somebody's own model: its first input without the batch
             axis), valid frames only, lengths vary.
         curve: one record a refinement step: batch, step, loss, statistics (divergence from the batch norms' stored
-            statistics) and distance (mean squared distance from the start).
-        method: "synthetic", "noise", "synthetic:published", or a manifest's name.
+            statistics), distance (mean squared distance from the start) and, where labels pulled, labels (nats each).
+        method: "synthetic", "noise", "synthetic:published", "synthetic:labels", or a manifest's name.
         seed: of every random draw.
         budget_macs, spent_macs: multiply-adds that refinement was allowed and used.
         refined: how many clips refinement moved; the first ones.
+        artefact: name and SHA-256 of the file that these were read from; empty where they were made here.
     """
 
     features: list[np.ndarray]
@@ -38,6 +41,7 @@ class SyntheticInputs:
     budget_macs: float = 0.0
     spent_macs: float = 0.0
     refined: int = 0
+    artefact: dict[str, str] = field(default_factory=dict)
 
     @property
     def frames(self) -> int:
@@ -54,12 +58,29 @@ class SyntheticInputs:
             "clips": len(self.features),
             "refined": self.refined,
             "frames": self.frames,
+            **({"artefact": self.artefact} if self.artefact else {}),
         }
 
     def save(self, path: str | Path) -> Path:
-        """Write an `.npz`: the clips as `clip0`, `clip1`, ... and JSON as `metadata`; same content, same bytes."""
+        """Write an `.npz`: the clips as `clip0`, `clip1`, ... and JSON as `metadata`; same content, same bytes.
+
+        Raises:
+            TfliteAsrError: a file that cannot be written; what was there stays.
+        """
         path = Path(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as beside:
+                self._write(Path(beside) / path.name).replace(path)
+        except OSError as error:
+            raise TfliteAsrError(
+                f"{path}: cannot be written ({error.strerror}); choose another file"
+            ) from error
+        return path
+
+    def _write(self, path: Path) -> Path:
         metadata = {"schema_version": SCHEMA, **self.provenance(), "curve": self.curve}
+        metadata.pop("artefact", None)  # of the file that was read, not of the one that is written
         arrays = {f"clip{index}": clip for index, clip in enumerate(self.features)}
         arrays["metadata"] = np.frombuffer(json.dumps(metadata, sort_keys=True).encode(), np.uint8)
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -85,18 +106,21 @@ class SyntheticInputs:
             with np.load(path, allow_pickle=False) as archive:
                 metadata = json.loads(archive["metadata"].tobytes())
                 features = [archive[f"clip{index}"] for index in range(metadata["clips"])]
+                version = str(metadata["schema_version"])
+                newer = int(version.split(".")[0]) > int(SCHEMA.split(".")[0])
+                known = ("curve", "method", "seed", "budget_macs", "spent_macs", "refined")
+                settings = {} if newer else {key: metadata[key] for key in known}
         except Exception as error:  # numpy and zipfile raise many kinds on a damaged archive
             reason = " ".join(str(error).split())[:120]
             raise TfliteAsrError(
                 f"{path}: is damaged or holds no inputs ({reason}); make them again"
             ) from error
-        version = str(metadata["schema_version"])
-        if int(version.split(".")[0]) > int(SCHEMA.split(".")[0]):
+        if newer:
             raise TfliteAsrError(
                 f"{path}: schema_version {version} is newer than {SCHEMA}; install a newer tflite_asr"
             )
-        known = ("curve", "method", "seed", "budget_macs", "spent_macs", "refined")
-        return cls(features, **{key: metadata[key] for key in known})
+        artefact = {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        return cls(features, **settings, artefact=artefact)
 
 
 def on_grid(features: Sequence[np.ndarray], step: float = 2.0**-13) -> list[np.ndarray]:

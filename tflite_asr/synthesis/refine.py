@@ -1,4 +1,4 @@
-"""Move inputs until the model's batch norms see what they remember, gently or as published. TensorFlow only."""
+"""Move inputs until the model's batch norms see what they remember, or it reads the labels. TensorFlow only."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tflite_asr.synthesis.labels import nats_per_label, stacked
 from tflite_asr.synthesis.shapes import ModelInputs
 from tflite_asr.synthesis.statistics import batch_norms, divergence, recorded_inputs
 
@@ -54,8 +55,9 @@ def deterministic_ops() -> Iterator[None]:
             config.disable_op_determinism()
 
 
-def measure_of(model: Any, shape: ModelInputs) -> Any:
-    """A compiled function (features, start, mask, pull) to (loss, statistics, distance, gradient by features).
+def measure_of(model: Any, shape: ModelInputs, blank_id: int | None = None) -> Any:
+    """A compiled function (features, start, mask, pull, labels, lengths) to (loss, statistics, distance, nats a label,
+    gradient by features). Without a blank id labels are not looked at and their nats are 0.
 
     One trace serves every length: tracing a Conformer costs more than twenty steps of it.
     """
@@ -69,19 +71,27 @@ def measure_of(model: Any, shape: ModelInputs) -> Any:
         features_spec,
         tf.TensorSpec((None, None), tf.float32),
         tf.TensorSpec((), tf.float32),
+        tf.TensorSpec((None, None), tf.int32),
+        tf.TensorSpec((None,), tf.int32),
     ]
 
     @tf.function(input_signature=signature, autograph=False)
-    def measure(features: Any, start: Any, mask: Any, pull: Any) -> tuple[Any, Any, Any, Any]:
+    def measure(
+        features: Any, start: Any, mask: Any, pull: Any, labels: Any, lengths: Any
+    ) -> tuple[Any, ...]:
         given = [features if role == "features" else mask for role in shape.roles]
         with tf.GradientTape() as tape:
             tape.watch(features)
             with recorded_inputs(layers) as seen:
-                model(given if len(given) > 1 else given[0], training=False)
-            statistics = divergence(seen)
+                logits = model(given if len(given) > 1 else given[0], training=False)
+            statistics = tf.convert_to_tensor(divergence(seen), tf.float32)
             distance = tf.reduce_mean(tf.square(features - start))
             loss = statistics + pull * distance
-        return loss, statistics, distance, tape.gradient(loss, features)
+            nats = tf.constant(0.0)
+            if blank_id is not None:
+                nats = nats_per_label(tf.cast(logits, tf.float32), labels, lengths, blank_id)
+                loss = loss + nats
+        return loss, statistics, distance, nats, tape.gradient(loss, features)
 
     return measure
 
@@ -92,15 +102,17 @@ def refine(
     mask: np.ndarray,
     recipe: Recipe,
     on_step: Callable[[dict[str, float]], None] | None = None,
+    labels: list[np.ndarray] | None = None,
 ) -> list[np.ndarray]:
     """Move one batch of equally long clips, no padding among them; the model is frozen.
 
     Args:
-        measure: from `measure_of`, of a model with at least one BatchNormalization.
+        measure: from `measure_of`, of a model with at least one BatchNormalization, or with a blank id.
         clips: float32 [frames, mels], all of one length.
         mask: float32 [clips, frames / subsampling], all ones.
         recipe: how.
-        on_step: told each step's loss, statistics and distance, as measured before the step.
+        on_step: told each step's loss, statistics and distance (and nats a label), as measured before the step.
+        labels: what each clip is to be read as; None where the measure has no blank id.
 
     Returns:
         The clips of the step with the least loss.
@@ -108,21 +120,21 @@ def refine(
     start = np.stack(clips)
     features, best = start.copy(), start.copy()
     pull = np.float32(recipe.pull)
+    wanted = stacked(labels if labels is not None else [np.zeros(0, np.int32)] * len(clips))
     moment, power = np.zeros_like(features), np.zeros_like(features)
     rate, least, plateau, waited = recipe.rate, np.inf, np.inf, 0
     for step in range(1, recipe.steps + 1):
-        loss, statistics, distance, gradient = (
-            value.numpy() for value in measure(features, start, mask, pull)
+        loss, statistics, distance, nats, gradient = (
+            value.numpy() for value in measure(features, start, mask, pull, *wanted)
         )
         if on_step is not None:
-            on_step(
-                {
-                    "step": step - 1,
-                    "loss": float(loss),
-                    "statistics": float(statistics),
-                    "distance": float(distance),
-                }
-            )
+            record = {
+                "step": step - 1,
+                "loss": float(loss),
+                "statistics": float(statistics),
+                "distance": float(distance),
+            }
+            on_step(record | {"labels": float(nats)} if labels is not None else record)
         if loss < least:
             least, best = loss, features.copy()
         if loss < plateau * (1 - recipe.gain):
