@@ -88,6 +88,7 @@ def build_flatbuffers(
     ties: Iterable[Collection[str]] = (),
     ranges: Ranges | None = None,
     calibrator: str = "min_max",
+    repair: Walk | None = None,
     min_runtime: str | None = None,
     facts: ModelFacts | None = None,
     progress: Progress | None = None,
@@ -110,9 +111,10 @@ def build_flatbuffers(
         subsampling,
         tuple(tuple(sorted(one)) for one in ties),
         ranges,
-        min_runtime,
-        facts,
-        calibrator,
+        min_runtime=min_runtime,
+        facts=facts,
+        calibrator=calibrator,
+        repair=repair,
     )
     check_calibrator(calibrator)
     if ranges is None and not order.inputs:
@@ -143,7 +145,15 @@ def build_given(
     """
     check_calibrator(calibrator)
     order = _Order(
-        (), tuple(scheme(one) for one in schemes), None, 1, (), None, min_runtime, None, calibrator
+        (),
+        tuple(scheme(one) for one in schemes),
+        None,
+        1,
+        (),
+        None,
+        min_runtime=min_runtime,
+        calibrator=calibrator,
+        repair=repair,
     )
     if inputs is not None:
         order = replace(order, inputs=[_plain(one) for one in inputs])
