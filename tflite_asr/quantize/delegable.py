@@ -1,13 +1,19 @@
-"""Sums whose terms differ so much in scale that XNNPACK leaves them to slow kernels are brought within its limits.
+"""Scales that XNNPACK refuses are brought within its limits: of sums, that it leaves to slow kernels, and of products,
+over which it refuses the whole file.
 
 XNNPACK takes an int8 ADD or SUB only where each operand's scale is at least 2^-10 of the result's. A layer norm after
 another subtracts a mean that is nearly zero, and adds an epsilon of 1e-5 to a variance of about one: both fell to the
 builtin broadcasting kernels (7 % of a Conformer's time) and cut the graph into pieces. An operand 2^-9 of the result's
 scale per step still moves the result by less than half a quantum at its end stops, so the coarser scale costs nothing.
+
+A product's result must have at least 2^-8 of its operands' scales multiplied, or the interpreter does not open the file
+("failed to create XNNPACK runtime"). Where terms cancel out it had less: the mean of what a layer norm has centred.
+Such a result is zero but for the rounding of its operands, of which one quantum at 2^-7 still is half the scale.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +23,9 @@ from tflite_asr.quantize.ranges import Range, Ranges
 from tflite_asr.quantize.serialize import schema, text
 
 LEAST_RATIO = 2.0**-9  # half as strict as XNNPACK, whose limit is checked in float32
+MOST_RESCALED = 2.0**7  # half of XNNPACK's limit
 _SUMS = ("ADD", "SUB")
+_PRODUCTS = ("BATCH_MATMUL", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
 def widen_small_terms(model: Any, ranges: Ranges) -> Ranges:
@@ -35,11 +43,42 @@ def widen_small_terms(model: Any, ranges: Ranges) -> Ranges:
             for index in operator.inputs:
                 found = settled.get(names[index])
                 if found is not None and _width(found) < least:
-                    low, high = min(found.minimum, 0.0), max(found.maximum, 0.0)
-                    grown = least / max(high - low, 1e-30)
-                    low, high = (low * grown, high * grown) if high > low else (-least / 2, least / 2)
-                    settled[names[index]] = Range(low, high, found.source, found.signature)
+                    settled[names[index]] = _widened(found, least)
     return Ranges(settled)
+
+
+def widen_small_products(model: Any, ranges: Ranges) -> Ranges:
+    """Ranges in which no product's result has a scale below its operands' multiplied, by `MOST_RESCALED`.
+
+    model: float, its tensors bearing the names of `ranges`.
+    """
+    settled = dict(ranges)
+    for graph in model.subgraphs:
+        for operator in graph.operators:
+            name = text(graph.tensors[operator.outputs[0]].name)
+            if op_name(model, operator) not in _PRODUCTS or name not in settled:
+                continue
+            one, other = (_scale(model, graph.tensors[index], settled) for index in operator.inputs[:2])
+            least = 255 * one * other / MOST_RESCALED
+            if _width(settled[name]) < least:
+                settled[name] = _widened(settled[name], least)
+    return Ranges(settled)
+
+
+def _scale(model: Any, tensor: Any, ranges: Mapping[str, Range]) -> float:
+    """That a float tensor will have, the largest of weights."""
+    held = model.buffers[tensor.buffer].data
+    if held is not None:
+        return float(np.abs(held.view(np.float32)).max(initial=0.0)) / 127
+    return _width(ranges[text(tensor.name)]) / 255
+
+
+def _widened(found: Range, width: float) -> Range:
+    """Of that width, zero in it where it was."""
+    low, high = min(found.minimum, 0.0), max(found.maximum, 0.0)
+    grown = width / max(high - low, 1e-30)
+    low, high = (low * grown, high * grown) if high > low else (-width / 2, width / 2)
+    return Range(low, high, found.source, found.signature)
 
 
 def coarsen_small_constants(model: Any, graph: Any) -> None:
