@@ -140,3 +140,12 @@ def test_a_picture(refined: SyntheticInputs, tmp_path: Path) -> None:
     assert plot(refined, tmp_path / "inputs.png").read_bytes()[:4] == b"\x89PNG"
     bare = SyntheticInputs(refined.features[:1])
     assert plot(bare, tmp_path / "bare.png").stat().st_size > 1000
+    beside = plot(
+        refined, tmp_path / "beside.svg", against=SyntheticInputs(bare.features, method="real.jsonl")
+    )
+    drawn = beside.read_text()
+    assert drawn.count("<image") >= 7  # six synthetic, one real; colour bars are images too
+    with pytest.raises(TfliteAsrError, match=r"give NAME\.png, \.pdf or \.svg"):
+        plot(bare, tmp_path / "picture.txt")
+    with pytest.raises(TfliteAsrError, match="cannot be written"):
+        plot(bare, tmp_path / "no" / "where.png")

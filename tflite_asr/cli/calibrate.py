@@ -1,4 +1,4 @@
-"""`calibrate`: questions about calibration; `calibrate compare` answers whether it needs data."""
+"""`calibrate`: `calibrate synthesize` makes inputs from a model alone; `calibrate compare` asks what they are worth."""
 
 from __future__ import annotations
 
@@ -6,13 +6,78 @@ import json
 
 import click
 
-from tflite_asr.cli.options import JSON
+from tflite_asr.cli.options import JSON, OVERWRITE
 from tflite_asr.cli.terminal import bar, show, write_json
+from tflite_asr.errors import TfliteAsrError
 
 
 @click.group()
 def calibrate() -> None:
-    """Questions about calibration."""
+    """Calibration inputs, and what they are worth."""
+
+
+@calibrate.command()
+@click.argument("model")
+@click.option("--out", required=True, metavar="FILE.npz", help="The inputs; export --calibration takes them.")
+@click.option(
+    "--method",
+    default="synthetic",
+    show_default=True,
+    help="synthetic, noise, synthetic:published, synthetic:labels.",
+)
+@click.option("--seed", default=0, show_default=True)
+@click.option("--budget-macs", type=float, help="Multiply-adds that refinement may spend.")
+@click.option("--plot", "plot_path", metavar="FILE", help="Draw log-mels and the curve: PNG, PDF or SVG.")
+@click.option("--against", metavar="MANIFEST", help="Real speech, drawn beside them.")
+@OVERWRITE
+@JSON
+def synthesize(
+    model: str,
+    out: str,
+    method: str,
+    seed: int,
+    budget_macs: float | None,
+    plot_path: str | None,
+    against: str | None,
+    overwrite: bool,
+    json_path: str | None,
+) -> None:
+    """Make calibration inputs from MODEL alone; an interrupted run goes on from FILE.npz.part."""
+    from tflite_asr.pipeline import calibration_inputs, facts_of, model_path, synthesize_inputs
+    from tflite_asr.pipeline.preparation import CALIBRATIONS, check_calibration
+    from tflite_asr.report.table import key_value_table
+    from tflite_asr.synthesis.plot import check_plot, plot
+
+    if against and not plot_path:
+        raise TfliteAsrError(f"--against {against}: is drawn, so it says nothing without --plot; give both")
+    if against in CALIBRATIONS:
+        raise TfliteAsrError(f"--against {against}: is no real speech; give a manifest")
+    path = model_path(model)
+    facts, real = facts_of(path), None
+    if plot_path:
+        check_plot(plot_path)
+    if against:
+        check_calibration(against, facts, path)
+        real = calibration_inputs(None, facts, against, seed)
+    with bar() as tell:
+        made = synthesize_inputs(
+            path,
+            out,
+            method=method,
+            seed=seed,
+            budget_macs=budget_macs,
+            overwrite=overwrite,
+            progress=tell,
+        )
+    if plot_path:
+        hop = facts.frontend.hop_seconds if facts and facts.frontend else 0.01
+        plot(made, plot_path, seconds_per_frame=hop, against=real)
+    losses = [record["loss"] for record in made.curve if record["batch"] == 0]
+    rows = [(name.replace("_", " "), f"{value}") for name, value in made.provenance().items()]
+    rows += [("loss, first batch", f"{losses[0]:.4g} to {min(losses):.4g}")] if losses else []
+    show(key_value_table([("inputs", out), *rows], "synthesized"), json_path)
+    result = {"inputs": out, **made.provenance(), "curve": made.curve}
+    write_json(json_path, json.dumps(result, indent=1) + "\n")
 
 
 @calibrate.command()

@@ -25,8 +25,9 @@ from tflite_asr.errors import TfliteAsrError
     "--calibration",
     default="synthetic",
     show_default=True,
-    metavar="METHOD|MANIFEST",
-    help="synthetic, noise, synthetic:published, or a manifest of real speech.",
+    metavar="METHOD|FILE",
+    help="synthetic, noise, synthetic:published, synthetic:labels, a manifest of real speech, or the .npz of "
+    "calibrate synthesize.",
 )
 @click.option("--seed", default=0, show_default=True, help="Seed of the synthetic inputs.")
 @click.option("--budget-macs", type=float, help="Multiply-adds that synthesis may spend.")

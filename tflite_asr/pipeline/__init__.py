@@ -15,6 +15,7 @@ from tflite_asr.pipeline.preparation import (
     span,
     workspace,
 )
+from tflite_asr.pipeline.synthesis import synthesize_inputs
 
 __all__ = [
     "Prepared",
@@ -32,5 +33,6 @@ __all__ = [
     "shipped_models",
     "slim_checkpoint",
     "span",
+    "synthesize_inputs",
     "workspace",
 ]

@@ -54,7 +54,8 @@ def export(
         out: the bundle's folder.
         drop: modules to leave out (`tflite_asr.slim`).
         scheme: "float32", "dynamic_wi8_afp32", "static_wi8_ai8" (short: "int8").
-        calibration: "synthetic", "noise", "synthetic:published", or a manifest of real speech.
+        calibration: "synthetic", "noise", "synthetic:published", "synthetic:labels", a manifest of real speech, or an
+            `.npz` of inputs (`synthesize_inputs`), whose own seed and budget then stand in the bundle.
         seed: of the synthetic inputs.
         budget_macs: multiply-adds that synthesis may spend; None for its default.
         calibrator: how a range comes out of what was seen: "min_max", "moving_average", "percentile", "mse", "octav",

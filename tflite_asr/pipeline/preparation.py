@@ -18,7 +18,9 @@ from tflite_asr.pipeline.model_files import FLATBUFFER
 from tflite_asr.quantize.child import report_progress, run_in_child
 
 Progress = Callable[[str, float], None]
-CALIBRATIONS = ("synthetic", "noise", "synthetic:published")
+CALIBRATIONS = ("synthetic", "noise", "synthetic:published", "synthetic:labels")
+KERAS_ONLY = ("synthetic:published", "synthetic:labels")
+ARTEFACT = ".npz"  # what `calibrate synthesize` writes
 
 
 @dataclass(frozen=True)
@@ -164,10 +166,11 @@ def check_calibration(calibration: str, facts: ModelFacts | None, path: Path) ->
     """Say what is wrong with a choice of calibration before TensorFlow is started.
 
     Raises:
-        TfliteAsrError: neither a method nor a manifest; a manifest with a broken line, or for a model whose front
-            end is unknown; "synthetic:published", which needs a Keras model, for a `.tflite`.
+        TfliteAsrError: neither a method, an artefact nor a manifest; an artefact that is damaged or of other features
+            than the front end's; a manifest with a broken line, or for a model whose front end is unknown; a method
+            that needs a Keras model, for a `.tflite`.
     """
-    if path.suffix == FLATBUFFER and calibration == "synthetic:published":
+    if path.suffix == FLATBUFFER and calibration in KERAS_ONLY:
         raise TfliteAsrError(
             f"{path}: calibration {calibration} needs the Keras model; give synthetic, noise or a manifest"
         )
@@ -175,13 +178,43 @@ def check_calibration(calibration: str, facts: ModelFacts | None, path: Path) ->
         return
     if not Path(calibration).is_file():
         raise TfliteAsrError(
-            f"calibration {calibration!r}: give {', '.join(CALIBRATIONS)}, or a manifest of real speech that exists"
+            f"calibration {calibration!r}: give {', '.join(CALIBRATIONS)}, or a manifest of real speech or an .npz of "
+            "inputs that exists"
         )
+    if Path(calibration).suffix == ARTEFACT:
+        _check_artefact(Path(calibration), facts)
+        return
     if facts is None or facts.frontend is None:
         raise TfliteAsrError(
             f"calibration {calibration}: real speech needs the model's front end; give --frontend or write its .toml"
         )
     read_manifest(calibration)
+
+
+def _check_artefact(artefact: Path, facts: ModelFacts | None) -> None:
+    from tflite_asr.synthesis.inputs import SyntheticInputs
+
+    shapes = [clip.shape for clip in SyntheticInputs.load(artefact).features]
+    if not shapes:
+        raise TfliteAsrError(f"{artefact}: holds no clip; make it again")
+    if facts is not None and facts.frontend is not None:
+        mels = facts.frontend.mels
+        if wrong := [shape for shape in shapes if shape[1:] != (mels,)]:
+            raise TfliteAsrError(
+                f"{artefact}: holds clips of {list(wrong[0])}, the model takes [frames, {mels}]; make them from it"
+            )
+
+
+def inputs_from_file(calibration: str, facts: ModelFacts | None, seed: int = 0) -> Any:
+    """`SyntheticInputs` from an artefact or, where the facts hold a front end, from a manifest; else None."""
+    from tflite_asr.synthesis.inputs import SyntheticInputs
+    from tflite_asr.synthesis.real import real_inputs
+
+    if calibration in CALIBRATIONS:
+        return None
+    if Path(calibration).suffix == ARTEFACT:
+        return SyntheticInputs.load(calibration)
+    return real_inputs(calibration, facts, seed=seed) if facts is not None else None
 
 
 def calibration_inputs(
@@ -191,30 +224,32 @@ def calibration_inputs(
     seed: int = 0,
     budget_macs: float | None = None,
     progress: Callable[[float], None] | None = None,
+    work: Path | None = None,
 ) -> Any:
-    """`SyntheticInputs` by one of `CALIBRATIONS`, or real ones from a manifest.
+    """`SyntheticInputs` by one of `CALIBRATIONS`, real ones from a manifest, or what an artefact (`.npz`) holds.
+
+    work: as `synthesize` takes it.
 
     Raises:
-        TfliteAsrError: what `synthesize` and `real_inputs` raise.
+        TfliteAsrError: what `synthesize`, `real_inputs` and `SyntheticInputs.load` raise.
     """
-    from tflite_asr.synthesis.real import real_inputs
     from tflite_asr.synthesis.synthesize import DEFAULT_BUDGET_MACS, synthesize
 
-    if facts is not None and calibration not in CALIBRATIONS:
-        return real_inputs(calibration, facts, seed=seed)
+    if (read := inputs_from_file(calibration, facts, seed)) is not None:
+        return read
     budget = DEFAULT_BUDGET_MACS if budget_macs is None else budget_macs
-    return synthesize(model, facts, calibration, seed, budget, progress)
+    return synthesize(model, facts, calibration, seed, budget, progress, work)
 
 
 def flatbuffer_inputs(path: Path, facts: ModelFacts | None, calibration: str, seed: int = 0) -> Any:
-    """Calibration inputs of a `.tflite`, with no batch norm to refine against: the prior, noise, or real speech."""
+    """Calibration inputs of a `.tflite`, with no batch norm to refine against: the prior, noise, real speech or an
+    artefact."""
     from tflite_asr.quantize.given import look
     from tflite_asr.synthesis.prior import inputs_without_a_model
-    from tflite_asr.synthesis.real import real_inputs
     from tflite_asr.synthesis.shapes import ModelInputs
 
-    if facts is not None and calibration not in CALIBRATIONS:
-        return real_inputs(calibration, facts, seed=seed)
+    if (read := inputs_from_file(calibration, facts, seed)) is not None:
+        return read
     first, *others = look(path.read_bytes(), str(path))
     shape = ModelInputs(("features",), first.tail, None if others else first.frames, first.subsampling)
     return inputs_without_a_model(shape, facts, calibration, seed)
