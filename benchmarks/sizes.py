@@ -37,19 +37,26 @@ SCHEMES = ("float32", "dynamic_wi8_afp32", "int8")
 notes = Console(stderr=True)
 
 
-def flatbuffers(config: ConformerConfig, windows: Sequence[int], work: Path) -> dict[str, bytes]:
+def noise(windows: Sequence[int], mels: int) -> list[np.ndarray]:
+    """To calibrate on, the same every time: float32 [frames, mels], for each window a clip that fills it and one that
+    leaves half of it masked, as a mask of nothing but ones has no scale."""
+    random = np.random.default_rng(0)
+    lengths = [length for frames in windows for length in (frames, frames // 2)]
+    return [random.normal(size=(length, mels)).astype(np.float32) for length in lengths]
+
+
+def flatbuffers(
+    config: ConformerConfig, windows: Sequence[int], work: Path, schemes: Sequence[str] = SCHEMES
+) -> dict[str, bytes]:
     """Scheme to flatbuffer, of a model with random weights."""
     import keras
 
     keras.utils.set_random_seed(0)
     path = work / "model.keras"
     build_conformer(config).save(path)
-    random = np.random.default_rng(0)
-    inputs = [
-        random.normal(size=(frames, config.mels)).astype(np.float32) for frames in windows for _ in "ab"
-    ]
-    built = build_flatbuffers(path, windows, SCHEMES, inputs, subsampling=config.subsampling)
-    return {name: one.data for name, one in zip(SCHEMES, built, strict=True)}
+    inputs = noise(windows, config.mels)
+    built = build_flatbuffers(path, windows, schemes, inputs, subsampling=config.subsampling)
+    return {name: one.data for name, one in zip(schemes, built, strict=True)}
 
 
 class Counts:
