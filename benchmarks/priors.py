@@ -6,6 +6,16 @@
 Windows of 4 and 8 s, min-max ranges. "prior" is what everything else changes in one way; "synthetic" and "labels" are
 the prior refined within the default budget; "labels, no statistics" is what a model of the same function without batch
 norm would get. Results are kept in the work folder, a file an arm and seed, and not made again.
+
+Measured by that command on conformer-ctc, seed 0, with `--arm` for each row (the other arms are still to be run):
+
+| inputs | clips | an4 dev, dB | speechocean762 dev, dB | same argmax, % |
+|---|---|---|---|---|
+| prior | 18 | 26.15 | 27.31 | 98.53 |
+| labels, no statistics | 18 | 26.30 | 27.38 | 98.40 |
+
+So without batch norm labels move SNR by .15 and .07 dB, and argmax the other way, for 2.75e11 multiply-adds: a model
+without batch norm keeps the prior by default.
 """
 
 from __future__ import annotations
