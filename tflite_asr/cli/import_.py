@@ -7,7 +7,7 @@ import json
 import click
 
 from tflite_asr.cli.options import JSON, OVERWRITE
-from tflite_asr.cli.terminal import show, write_json
+from tflite_asr.cli.terminal import bar, show, write_json
 
 
 @click.command(name="import")
@@ -22,9 +22,13 @@ def import_(archive: str, out: str, overwrite: bool, json_path: str | None) -> N
     name.
     """
     from tflite_asr.nemo import import_nemo
+    from tflite_asr.quantize.child import run_in_child
     from tflite_asr.report.table import key_value_table
 
-    imported = import_nemo(archive, out, overwrite=overwrite)
+    # In a child, so that what TensorFlow prints as it starts stays there.
+    with bar() as tell:
+        tell(f"read {archive}", 0.0)
+        imported = run_in_child(import_nemo, archive, out, overwrite=overwrite, stage=f"import {archive}")
     sound, tokens = imported.frontend, imported.tokens
     pieces = len(tokens.pieces)
     kind = "characters" if all(len(p) == 1 for p in tokens.pieces[:-1]) else "SentencePieces"

@@ -85,6 +85,11 @@ def import_nemo(archive: str | Path, out: str | Path, *, overwrite: bool = False
     for file in (out, ModelFacts.path_for(out)):
         if (file.exists() or file.is_symlink()) and not overwrite:
             raise TfliteAsrError(f"{file}: exists; choose another name or allow overwriting it (--overwrite)")
+    if not archive.is_file():
+        _read(archive)  # says what is wrong with it
+    with plain_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out.parent).close()
     read = _read(archive)
     model = _model(read, str(archive))
     facts = ModelFacts(
@@ -96,13 +101,11 @@ def import_nemo(archive: str | Path, out: str | Path, *, overwrite: bool = False
         subsampling=read.config.subsampling,
         extra={"imported_from": archive.name, "nemo_version": read.nemo_version},
     )
-    with plain_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as beside:
-            staged = Path(beside) / out.name
-            model.save(staged)
-            facts.write(staged).replace(ModelFacts.path_for(out))
-            staged.replace(out)
+    with plain_errors(out), tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as beside:
+        staged = Path(beside) / out.name
+        model.save(staged)
+        facts.write(staged).replace(ModelFacts.path_for(out))
+        staged.replace(out)
     return Imported(
         out,
         read.architecture,
