@@ -88,6 +88,10 @@ def test_results_that_cannot_be_written(tones: Path, manifest: Path, wav: Path) 
     below = wav / "below"
     assert "cannot be written" in fault("transcribe", tones, wav, "--json", below)
     assert f"{below}: cannot be" in fault("evaluate", tones, "-m", manifest, "--hypotheses", below)
+    # What cannot be written is said before any work: the bundle is not even looked for.
+    assert f"{below}: cannot be" in fault(
+        "evaluate", wav.parent / "no bundle", "-m", manifest, "--json", below
+    )
     (wav.parent / "r.toml").write_text("size = 'tiny'\n")
     assert f"{below}: cannot be" in fault(
         "train", wav.parent / "r.toml", "-m", manifest, "-d", manifest, "--out", below / "m.keras"

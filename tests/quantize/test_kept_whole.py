@@ -32,11 +32,14 @@ def test_what_goes_into_an_exponential_or_the_world_keeps_its_extremes(room):
 
 
 def test_what_scales_a_frame_has_room_for_louder_ones(room):
-    """The variance of a norm and all between it and the root; not the scores, nor the values that it scales."""
+    """The variance of a centred norm and all between it and the root; not the scores, nor the values that it scales."""
     data = {name: window.data for name, window in room.floats.items()}
     seen, kept = observe(data, lay_into_windows(room.inputs, data, SUBSAMPLING)), kept_whole(data.values())
     norm = [name for name in seen if name.startswith("encoder.block0.ff1.norm/")]
-    scale = {name for name in norm if name.rpartition("/")[2] in ("mean", "add", "log", "mul_1", "exp")}
+    scale = {
+        name for name in norm if name.rpartition("/")[2] in ("fully_connected", "add", "log", "mul_1", "exp")
+    }
+    assert len(scale) == 4
     assert scale <= kept.wider
     assert not kept.wider & (set(norm) - scale)
     assert not {name for name in kept.wider if name.endswith(("/elu", "/sub", "/reduce_max"))}

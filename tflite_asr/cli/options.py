@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import click
 
+from tflite_asr.errors import TfliteAsrError
+
+
+def _writable(context: click.Context, parameter: click.Parameter, path: str | None) -> str | None:
+    """Refuse at once what could not be written after minutes of work; folders on the way are made then, not now."""
+    if path is None or path == "-":
+        return path
+    folder = next(one for one in Path(path).absolute().parents if one.exists())
+    try:
+        if Path(path).is_dir():
+            raise IsADirectoryError(21, "is a folder")
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise TfliteAsrError(f"{path}: cannot be written ({error.strerror}); choose another file") from error
+    return path
+
+
 JSON = click.option(
-    "--json", "json_path", metavar="FILE", help="Write the result as JSON ('-': standard output)."
+    "--json",
+    "json_path",
+    metavar="FILE",
+    callback=_writable,
+    help="Write the result as JSON ('-': standard output).",
 )
 RUNTIMES = click.Choice(["litert", "tflite-runtime"])
 RUNTIME = click.option("--runtime", type=RUNTIMES, default="litert", show_default=True)
