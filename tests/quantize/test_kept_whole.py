@@ -7,7 +7,9 @@ from tests.quantize.conftest import SUBSAMPLING
 from tflite_asr.quantize.calibrate import calibrate, lay_into_windows, observe, ranges_of, time_axes
 from tflite_asr.quantize.calibrators import CALIBRATORS, MIN_MAX, Calibrator
 from tflite_asr.quantize.kept_whole import Kept, kept_whole
+from tflite_asr.quantize.naming import op_name
 from tflite_asr.quantize.observed import Observed
+from tflite_asr.quantize.serialize import read_model, text
 
 HALF = Calibrator("half", lambda seen: (seen.real_minimum / 2, seen.real_maximum / 2))
 
@@ -29,6 +31,17 @@ def test_what_goes_into_an_exponential_or_the_world_keeps_its_extremes(room):
     other = next(name for name in exact if name.endswith("ff1.dense1/fully_connected"))
     assert clipped[other].maximum == pytest.approx(seen[other].real_maximum / 2, rel=1e-5)
     assert clipped[other].source == "calibration:half"
+
+
+def test_what_is_only_moved_into_a_logarithm_keeps_its_extremes_too(room):
+    data = room.floats["ctc_80"].data
+    model, whole = read_model(data), kept_whole([data]).whole
+    (graph,) = model.subgraphs
+    moves = [one for one in graph.operators if op_name(model, one) in ("PACK", "CONCATENATION", "MINIMUM")]
+    followed = [one for one in moves if text(graph.tensors[one.outputs[0]].name) in whole]
+    assert followed
+    for operator in followed:
+        assert {text(graph.tensors[index].name) for index in operator.inputs} <= whole
 
 
 def test_what_scales_a_frame_has_room_for_louder_ones(room):
@@ -81,8 +94,6 @@ def test_padding_does_not_move_a_range_that_clips(room):
 
 
 def room_shape(room, name: str) -> tuple[int, ...]:
-    from tflite_asr.quantize.serialize import read_model, text
-
     (graph,) = read_model(room.floats["ctc_80"].data).subgraphs
     return next(tuple(tensor.shape) for tensor in graph.tensors if text(tensor.name) == name)
 

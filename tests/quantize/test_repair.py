@@ -35,6 +35,7 @@ def test_the_worst_are_those_whose_own_grid_costs_most():
     found = worst_tensors(walked)
     assert found[:3] == ["t29", "t28", "t27"]
     assert len(found) == WORST
+    assert worst_tensors(walked, {"t29", "t27"})[:2] == ["t28", "t26"]
 
 
 def test_ranges_that_waste_bits_are_replaced_where_it_helps(room):

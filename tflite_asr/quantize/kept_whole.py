@@ -42,6 +42,7 @@ _EXACT = _BENDING | {
     "SOFTMAX",
 }
 _EXACT_OUTPUT = frozenset({"MEAN", "SUM"})
+_MOVES = frozenset({*SAME_SCALE, "CONCATENATION", "PACK", "RELU"})
 _ELEMENTWISE = frozenset({"ADD", "SUB", "MUL"})
 
 
@@ -67,13 +68,16 @@ def kept_whole(flatbuffers: Iterable[bytes]) -> Kept:
         model = read_model(data)
         for graph in model.subgraphs:
             names = [text(tensor.name) for tensor in graph.tensors]
-            exact = {*graph.inputs, *graph.outputs}
+            exact = {*map(int, graph.inputs), *map(int, graph.outputs)}
             for operator in graph.operators:
                 kind = op_name(model, operator)
                 if kind in _EXACT:
-                    exact |= {*operator.inputs, *operator.outputs}
+                    exact |= {*map(int, operator.inputs), *map(int, operator.outputs)}
                 elif kind in _EXACT_OUTPUT:
-                    exact |= {*operator.outputs}
+                    exact |= {*map(int, operator.outputs)}
+            for operator in reversed(graph.operators):  # what is only moved there is that value already
+                if op_name(model, operator) in _MOVES and exact & {*map(int, operator.outputs)}:
+                    exact |= {*map(int, operator.inputs)}
             whole |= {names[index] for index in exact if index >= 0}
             wider |= {names[index] for index in _frame_scales(model, graph)}
         for definition in model.signatureDefs or []:
@@ -109,7 +113,7 @@ def _frame_scales(model: Any, graph: Any) -> set[int]:
             continue
         kind = op_name(model, operator)
         computed = [i for i in map(int, operator.inputs) if i >= 0 and not _is_constant(model, graph, i)]
-        if kind in SAME_SCALE or kind == "CONCATENATION" or (kind in _ELEMENTWISE and len(computed) == 1):
+        if kind in _MOVES or (kind in _ELEMENTWISE and len(computed) == 1):
             todo += computed
     return found
 

@@ -12,7 +12,7 @@ int16, and its int16 kernels take 30 to 100 times as long as the int8 ones, so i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -163,7 +163,8 @@ def _other_ranges(bench: _Bench, walk: Walk) -> list[Step]:
     """Each calibrator's ranges for all of the worst tensors at once, then for halves of those that it did not help."""
     data = bench.int8()
     old = bench.error.snr_db(data)
-    worst = worst_tensors(walk(bench.flatbuffers[bench.signature], data, bench.error.feeds, bench.signature))
+    walked = walk(bench.flatbuffers[bench.signature], data, bench.error.feeds, bench.signature)
+    worst = worst_tensors(walked, bench.kept.whole)
     steps: list[Step] = []
     here = bench.ranges(bench.chosen)
     queues = []
@@ -213,10 +214,11 @@ def _mean_errors(bench: _Bench, laid: Sequence[Sequence[Feed]]) -> dict[str, np.
     return mean_errors(bench.flatbuffers, bench.signature, steps, bench.named(bench.chosen, {}))
 
 
-def worst_tensors(walked: Iterable[Any]) -> list[str]:
-    """The tensors whose own grid costs most, worst first; without those whose range is not theirs to choose."""
+def worst_tensors(walked: Iterable[Any], whole: Collection[str] = ()) -> list[str]:
+    """The tensors whose own grid costs most, worst first; without those whose range is not theirs to choose, and those
+    that are kept `whole`."""
     fixed = {*SAME_SCALE, *FIXED_OUTPUT, "INPUT"}
-    open_to_change = [one for one in walked if one.op not in fixed]
+    open_to_change = [one for one in walked if one.op not in fixed and one.name not in whole]
     return [one.name for one in sorted(open_to_change, key=lambda one: (one.grid_snr_db, one.name))[:WORST]]
 
 
