@@ -201,7 +201,7 @@ def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatc
     def refuse(*args, **kwargs):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(bundle_module.tempfile, "mkdtemp", refuse)
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
     with pytest.raises(
         TfliteAsrError, match=r"bundle: cannot be written \(permission denied\); choose a folder"
     ):

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -16,7 +14,7 @@ from typing import Any
 
 from tflite_asr.errors import Finding, TfliteAsrError
 from tflite_asr.frontend.config import FrontEnd
-from tflite_asr.staging import move_into_place, plain_errors, remove_stale, staging_folder
+from tflite_asr.staging import move_into_place, plain_errors, probe, remove_stale, staging_folder
 from tflite_asr.tokens import Tokens
 
 SCHEMA_VERSION = "1.0"
@@ -196,8 +194,7 @@ def check_output(out: str | Path, overwrite: bool = False) -> None:
     parent = out.absolute().parent
     with plain_errors(out):
         parent.mkdir(parents=True, exist_ok=True)
-        probe = tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".probe", dir=parent)
-        os.rmdir(probe)
+        probe(parent)
 
 
 Staged = Callable[[Bundle], Any]

@@ -32,6 +32,19 @@ _KEYS = {
 }
 
 
+def check_checkpoint_output(out: Path, overwrite: bool) -> None:
+    """Say before any work what stands in the way of writing a checkpoint.
+
+    Raises:
+        TfliteAsrError: `out` is no `.keras` name, or it or its `.toml` exists and may not be overwritten.
+    """
+    if out.suffix != ".keras":
+        raise TfliteAsrError(f"{out}: is no .keras name; write to NAME.keras")
+    for file in (out, ModelFacts.path_for(out)):
+        if (file.exists() or file.is_symlink()) and not overwrite:
+            raise TfliteAsrError(f"{file}: exists; choose another name or allow overwriting it (--overwrite)")
+
+
 @dataclass(frozen=True)
 class ModelFacts:
     """What a checkpoint's weights do not say.

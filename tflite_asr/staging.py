@@ -32,6 +32,11 @@ def plain_errors(out: Path) -> Iterator[None]:
         raise TfliteAsrError(f"{out}: {mend}") from error
 
 
+def probe(folder: Path) -> None:
+    """Try whether a folder can be written into, leaving nothing there. Raises OSError where it cannot."""
+    os.rmdir(tempfile.mkdtemp(prefix=".", suffix=".probe", dir=folder))
+
+
 @contextmanager
 def staging_folder(out: Path) -> Iterator[Path]:
     """A locked temporary sibling, removed unless it was renamed away."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import click
 
 from tflite_asr.errors import TfliteAsrError
+from tflite_asr.staging import probe
 
 
 def _writable(context: click.Context, parameter: click.Parameter, path: str | None) -> str | None:
@@ -18,7 +18,7 @@ def _writable(context: click.Context, parameter: click.Parameter, path: str | No
     try:
         if Path(path).is_dir():
             raise IsADirectoryError(21, "is a folder")
-        tempfile.TemporaryFile(dir=folder).close()
+        probe(folder)
     except OSError as error:
         raise TfliteAsrError(f"{path}: cannot be written ({error.strerror}); choose another file") from error
     return path

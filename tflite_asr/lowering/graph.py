@@ -52,8 +52,10 @@ def lower(model: Any, feeds: Iterable[Feed] = ()) -> keras.Model:
         )
     centred = _rewritten(model, lambda outputs: (ResidualCentring(outputs).rule,))
     if centred is not None:
-        equalisation = Equalisation(channel_scales(centred, feeds)).rule
-        centred = _rewritten(centred, lambda _: (equalisation,)) or centred
+        scales = channel_scales(centred, feeds)
+        if scales:
+            rule = Equalisation(scales).rule
+            centred = _rewritten(centred, lambda _: (rule,))
     rules = lambda outputs: (AffineFold(outputs).rule, DepthwiseSplit(outputs).rule, *RULES)  # noqa: E731
     lowered = _rewritten(centred or model, rules, whatever=True)
     assert lowered is not None

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tflite_asr.errors import TfliteAsrError
-from tflite_asr.facts import ModelFacts
+from tflite_asr.facts import ModelFacts, check_checkpoint_output
 from tflite_asr.frontend import FrontEnd
 from tflite_asr.nemo.alphabet import read_tokens
 from tflite_asr.nemo.archive import WEIGHTS, read_archive
@@ -18,7 +18,7 @@ from tflite_asr.nemo.config import Section, read_config
 from tflite_asr.nemo.front_end import check_tables, front_end
 from tflite_asr.nemo.tensors import Tensors
 from tflite_asr.nemo.weights import read_weights
-from tflite_asr.staging import plain_errors
+from tflite_asr.staging import plain_errors, probe
 from tflite_asr.tokens import Tokens
 
 
@@ -80,17 +80,11 @@ def import_nemo(archive: str | Path, out: str | Path, *, overwrite: bool = False
             name; an output that exists or cannot be written. Nothing half-written is left.
     """
     archive, out = Path(archive), Path(out)
-    if out.suffix != ".keras":
-        raise TfliteAsrError(f"{out}: is no .keras name; write to NAME.keras")
-    for file in (out, ModelFacts.path_for(out)):
-        if (file.exists() or file.is_symlink()) and not overwrite:
-            raise TfliteAsrError(f"{file}: exists; choose another name or allow overwriting it (--overwrite)")
-    if not archive.is_file():
-        _read(archive)  # says what is wrong with it
-    with plain_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=out.parent).close()
+    check_checkpoint_output(out, overwrite)
     read = _read(archive)
+    with plain_errors(out):  # before the model is built, which takes longest
+        out.parent.mkdir(parents=True, exist_ok=True)
+        probe(out.parent)
     model = _model(read, str(archive))
     facts = ModelFacts(
         name=out.stem,

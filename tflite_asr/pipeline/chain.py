@@ -11,7 +11,7 @@ from typing import Any
 
 from tflite_asr.bundle import Bundle, check_output
 from tflite_asr.errors import TfliteAsrError
-from tflite_asr.facts import ModelFacts
+from tflite_asr.facts import ModelFacts, check_checkpoint_output
 from tflite_asr.frontend import FrontEnd
 from tflite_asr.pipeline.bundling import bundle_up, convert
 from tflite_asr.pipeline.model_files import facts_of, model_path
@@ -116,11 +116,7 @@ def slim_checkpoint(
         TfliteAsrError: an unknown module path, or an output that exists or cannot be written.
     """
     path, out = model_path(model), Path(out)
-    if out.suffix != ".keras":
-        raise TfliteAsrError(f"{out}: is no .keras name; write to NAME.keras")
-    for file in (out, ModelFacts.path_for(out)):
-        if (file.exists() or file.is_symlink()) and not overwrite:
-            raise TfliteAsrError(f"{file}: exists; choose another name or allow overwriting it (--overwrite)")
+    check_checkpoint_output(out, overwrite)
     specs = _specs(drop)
     if not specs:
         raise TfliteAsrError("drop: names no module; give --drop encoder.block3, say")
