@@ -19,6 +19,7 @@ SHAPE = (20, 24)
 
 def stream(scale: bool = True) -> keras.Model:
     """Two pre-norm modules on a stream whose channels differ a hundredfold, and a block norm that begins another."""
+    keras.utils.set_random_seed(1)
     x = keras.Input(SHAPE, name="x")
     y = Dense(24, name="in")(x)
     for number in (1, 2):
@@ -100,7 +101,6 @@ def test_a_channel_that_stays_at_zero_does_no_harm():
 
 def test_int8_keeps_more_of_it():
     """Where a norm's scale makes up for how far the channels of its stream reach, all of them count."""
-    keras.utils.set_random_seed(3)
     model = stream()
     for name in ("norm1", "norm2", "end"):
         gamma, beta = model.get_layer(name).get_weights()
