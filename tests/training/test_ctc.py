@@ -107,3 +107,23 @@ def test_training_runs_on_tensorflow_with_the_losses_of_the_other_backends() -> 
 
     found = losses()
     np.testing.assert_allclose(found, [8.49968, 4.88278, 3.89920, 3.30672], rtol=1e-3)
+
+
+def test_a_teacher_adds_its_divergence_over_valid_frames() -> None:
+    x, y, texts, frames = batch(0)
+    teacher = keras.Model(*(lambda m: (m.inputs, keras.layers.Rescaling(-0.5)(m.output)))(pass_through()))
+    trainer = CTCTrainer(pass_through(), 0, teacher=(teacher, 0.25))
+    loss = float(trainer.compute_loss(x, y, trainer(x)))
+    distance, alone = 0.0, 0.0
+    for row in range(2):
+        given = x[0][row, : frames[row]].astype(np.float64)
+        p, q = (np.exp(v) / np.exp(v).sum(axis=-1, keepdims=True) for v in (-0.5 * given, given))
+        distance += float(np.sum(p * np.log(p / q)))
+        alone += nats(x[0][row, : frames[row]], texts[row], 0)
+    assert loss == pytest.approx((0.75 * alone + 0.25 * distance) / 4, rel=1e-5)
+
+
+def test_only_the_student_is_trained() -> None:
+    student, teacher = pass_through(), pass_through()
+    trainer = CTCTrainer(student, 0, teacher=(teacher, 0.5))
+    assert [v.path for v in trainer.trainable_variables] == [v.path for v in student.trainable_variables]

@@ -105,3 +105,32 @@ def test_an_interrupted_training_goes_on_where_it_stopped(corpus: tuple[Path, Pa
 def test_a_block_that_is_not_there_cannot_give_a_loss(corpus: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(TfliteAsrError, match="intermediate_block 3 is no block"):
         train(replace(RECIPE, intermediate_block=3), [corpus[0]], [corpus[1]], tmp_path / "m.keras", tmp_path)
+
+
+def test_a_student_learns_with_its_teachers_front_end(corpus: tuple[Path, Path], tmp_path: Path) -> None:
+    short = replace(RECIPE, epochs=2, decay_epochs=1)
+    train(short, [corpus[0]], [corpus[1]], tmp_path / "teacher.keras", tmp_path / "cache")
+    taught = replace(short, seed=4, teacher=str(tmp_path / "teacher.keras"), teacher_epochs=1)
+    # Another corpus would give another normalisation.
+    train(taught, [corpus[1]], [corpus[1]], tmp_path / "student.keras", tmp_path / "cache")
+    teacher, student = (ModelFacts.read(tmp_path / f"{name}.keras") for name in ("teacher", "student"))
+    assert teacher is not None
+    assert student is not None
+    assert student.frontend == teacher.frontend
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ({"frontend": {"mels": 40}}, "another front end"),
+        ({"config": {**RECIPE.config, "subsampling": 8}}, "another subsampling"),
+    ],
+)
+def test_a_teacher_that_does_not_fit_is_refused(
+    recipe: dict, message: str, corpus: tuple[Path, Path], tmp_path: Path
+) -> None:
+    short = replace(RECIPE, epochs=1, decay_epochs=1)
+    train(short, [corpus[1]], [corpus[1]], tmp_path / "teacher.keras", tmp_path / "cache")
+    wrong = replace(short, teacher=str(tmp_path / "teacher.keras"), **recipe)
+    with pytest.raises(TfliteAsrError, match=message):
+        train(wrong, [corpus[1]], [corpus[1]], tmp_path / "student.keras", tmp_path / "cache")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -28,10 +29,13 @@ def train(
 ) -> None:
     """Train the model of RECIPE (TOML); the same command goes on where it was interrupted."""
     from tflite_asr.manifest import read_manifest
+    from tflite_asr.pipeline.model_files import model_path
     from tflite_asr.tokens import CHARACTERS
     from tflite_asr.training.recipe import Recipe
 
     settings = Recipe.read(recipe)
+    if settings.teacher:
+        settings = replace(settings, teacher=str(model_path(settings.teacher)))
     for manifest in (*manifests, *dev):
         read_manifest(manifest, CHARACTERS)  # before TensorFlow takes its seconds
     from tflite_asr.training.loop import train as run

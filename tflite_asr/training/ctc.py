@@ -14,12 +14,23 @@ class CTCTrainer(keras.Model):
         blank_id: the blank's index.
         intermediate: name of a layer whose output [batch, frames, dim] also goes through the model's last layer, and
             that loss's weight (intermediate CTC, Lee and Watanabe 2021).
+        teacher: a trained model of the same inputs, logit frames and pieces, and the share of the loss that is the
+            distance to it, frame by frame (distillation, Hinton et al. 2015): a model without attention otherwise
+            stays for long on CTC's plateau, where every frame is blank.
     """
 
     def __init__(
-        self, model: keras.Model, blank_id: int, intermediate: tuple[str, float] | None = None
+        self,
+        model: keras.Model,
+        blank_id: int,
+        intermediate: tuple[str, float] | None = None,
+        teacher: tuple[keras.Model, float] | None = None,
     ) -> None:
         super().__init__(name="trainer")
+        self.teacher: keras.Model | None = teacher[0] if teacher else None
+        self.teacher_weight = teacher[1] if teacher else 0.0
+        if self.teacher is not None:
+            self.teacher.trainable = False
         self.blank_id, self.weight = blank_id, intermediate[1] if intermediate else 0.0
         self.network = model
         self.outputs_model = model
@@ -31,7 +42,8 @@ class CTCTrainer(keras.Model):
         return self.outputs_model(list(inputs), training=training)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Nats a character: the batch's negative log-likelihood over its label count (plus the intermediate's)."""
+        """Nats a character: the batch's negative log-likelihood over its label count (with the intermediate's), and
+        likewise the divergence from the teacher, summed over valid frames."""
         labels, label_lengths = y
         frames = ops.cast(ops.sum(x[1], axis=-1), "int32")
         count = ops.cast(ops.sum(label_lengths), "float32")
@@ -39,9 +51,22 @@ class CTCTrainer(keras.Model):
         def nats(logits):
             return ops.sum(ctc_loss(labels, logits, label_lengths, frames, self.blank_id)) / count
 
-        if not self.weight:
-            return nats(y_pred)
-        return (1 - self.weight) * nats(y_pred[0]) + self.weight * nats(y_pred[1])
+        logits, *middle = y_pred if self.weight else (y_pred,)
+        loss = nats(logits)
+        if self.weight:
+            loss = (1 - self.weight) * loss + self.weight * nats(middle[0])
+        if self.teacher is None:
+            return loss
+        taught = ops.stop_gradient(self.teacher(list(x), training=False))
+        distance = ops.sum(divergence(taught, logits) * x[1]) / count
+        return (1 - self.teacher_weight) * loss + self.teacher_weight * distance
+
+
+def divergence(teacher, student):
+    """Kullback-Leibler divergence of the student's pieces from the teacher's in nats, [batch, frames], from logits
+    [batch, frames, pieces]."""
+    known, guessed = ops.log_softmax(teacher, axis=-1), ops.log_softmax(student, axis=-1)
+    return ops.sum(ops.exp(known) * (known - guessed), axis=-1)
 
 
 def ctc_loss(labels, logits, label_lengths, frames, blank_id: int):

@@ -18,7 +18,7 @@ import numpy as np
 from tflite_asr.errors import TfliteAsrError
 from tflite_asr.facts import ModelFacts
 from tflite_asr.frontend import FrontEnd
-from tflite_asr.models import ARCHITECTURES, build
+from tflite_asr.models import ARCHITECTURES, build, load_model
 from tflite_asr.models.registry import config_class
 from tflite_asr.tokens import CHARACTERS, Tokens
 from tflite_asr.training.ctc import CTCTrainer
@@ -85,9 +85,14 @@ def train(
         )
 
     corpora, dev_corpora = [corpus(p) for p in manifests], [corpus(p) for p in dev]
-    frontend = measure_normalisation(corpora, raw)
+    if recipe.teacher:
+        teacher, frontend = _teacher(recipe, raw, tokens, config.subsampling)
+    else:
+        teacher, frontend = None, measure_normalisation(corpora, raw)
     model = build(recipe.architecture, config)
-    trainer = CTCTrainer(model, tokens.blank_id, _intermediate(recipe, model))
+    trainer = CTCTrainer(
+        model, tokens.blank_id, _intermediate(recipe, model), teacher and (teacher, recipe.teacher_weight)
+    )
     optimizer = keras.optimizers.AdamW(
         recipe.learning_rate, weight_decay=recipe.weight_decay, beta_2=0.98, global_clipnorm=recipe.clip_norm
     )
@@ -111,6 +116,9 @@ def train(
     for epoch in range(done["epoch"], recipe.epochs):
         batches = training_batches(corpora, recipe, frontend, config.subsampling, tokens.blank_id, epoch)
         losses, started = [], time.monotonic()
+        if trainer.teacher is not None and epoch >= recipe.teacher_epochs:
+            trainer.teacher = None
+            trainer.make_train_function(force=True)
         with ThreadPoolExecutor(1) as ahead:
             waiting = ahead.submit(batches[0])
             for i in range(len(batches)):
@@ -183,6 +191,26 @@ def _intermediate(recipe: Recipe, model: keras.Model) -> tuple[str, float] | Non
             f"{recipe.name}: intermediate_block {recipe.intermediate_block} is no block of the model; count from 1"
         )
     return layer, recipe.intermediate_weight
+
+
+def _teacher(recipe: Recipe, raw: FrontEnd, tokens: Tokens, subsampling: int) -> tuple[keras.Model, FrontEnd]:
+    """The teacher and its front end, which becomes the student's."""
+    facts = ModelFacts.read(recipe.teacher)
+    if facts is None or facts.frontend is None or facts.tokens is None:
+        raise TfliteAsrError(
+            f"{recipe.name}: teacher {recipe.teacher} has no facts beside it; put its .toml there"
+        )
+    alike = {
+        "front end": replace(facts.frontend, normalise="none", mean=(), std=()) == raw,
+        "vocabulary": facts.tokens == tokens,
+        "subsampling": facts.subsampling == subsampling,
+    }
+    for what, same in alike.items():
+        if not same:
+            raise TfliteAsrError(
+                f"{recipe.name}: teacher {recipe.teacher} has another {what}; take one that fits"
+            )
+    return load_model(recipe.teacher), facts.frontend
 
 
 def _save_best(

@@ -59,6 +59,8 @@ class Recipe:
         curriculum_epochs: the first epochs use utterances of at most `curriculum_seconds`.
         fractions: share of each training manifest that an epoch draws, in the order of the command line; 1 if absent.
         intermediate_block, intermediate_weight: intermediate CTC (Lee and Watanabe 2021) after that block; 0 for none.
+        teacher: a shipped name or a `.keras` file whose logits are learnt too, with its normalisation; none if empty.
+        teacher_weight, teacher_epochs: that loss's share, and for how many of the first epochs.
     """
 
     name: str
@@ -80,6 +82,9 @@ class Recipe:
     fractions: tuple[float, ...] = ()
     intermediate_block: int = 0
     intermediate_weight: float = 0.0
+    teacher: str = ""
+    teacher_weight: float = 0.5
+    teacher_epochs: int = 1000
     augmentation: Augmentation = Augmentation()
 
     @classmethod
