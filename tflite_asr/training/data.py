@@ -35,6 +35,16 @@ class Batch:
     labels: np.ndarray
     label_lengths: np.ndarray
 
+    @property
+    def x(self) -> tuple[np.ndarray, ...]:
+        """What the model is fed."""
+        return self.features, self.mask
+
+    @property
+    def y(self) -> tuple[np.ndarray, np.ndarray]:
+        """What its loss is told."""
+        return self.labels, self.label_lengths
+
 
 class Corpus:
     """The utterances of one manifest with their un-normalised log-mels, float16 [frames, mels] each, in memory.
