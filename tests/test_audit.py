@@ -31,7 +31,7 @@ def test_the_newest_op_says_which_release_the_file_wants():
     code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.LOG
     report = audit(write_model(model), load=False)
     assert report.first_release == "2.15"
-    assert ("first TFLite release", "2.15 (LOG version 2)") in report.rows()
+    assert ("oldest TFLite", "2.15 (LOG version 2); LiteRT 2.x follows on TFLite 2.20") in report.rows()
 
 
 def small_model():

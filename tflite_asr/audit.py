@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -20,6 +19,7 @@ from typing import Any
 from tflite_asr.errors import Finding, TfliteAsrError
 from tflite_asr.flatbuffer import Model, Operator, Subgraph, read_flatbuffer
 from tflite_asr.releases import newest
+from tflite_asr.staging import scratch_folder
 
 INTEGER_TYPES = frozenset({"INT2", "INT4", "INT8", "INT16", "INT32", "INT64", "BOOL"})
 _BITS = {
@@ -108,12 +108,14 @@ class AuditReport:
         return found[0] if found else None
 
     def first_release_line(self) -> str:
-        """The same with the op that asks for it."""
+        """The same with the op that asks for it, and how LiteRT's numbers, which began anew, compare."""
         found = newest(self.versions)
         if found is None:
             return "any"
         release, op, version = found
-        return f"{release or 'later than 2.20'} ({op} version {version})"
+        if release is None:
+            return f"none up to 2.20, the last ({op} version {version}); a LiteRT 2.x"
+        return f"{release} ({op} version {version}); LiteRT 2.x follows on TFLite 2.20"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -137,9 +139,8 @@ class AuditReport:
             ),
             *((f"multiply-adds of {name}", f"{count:,}") for name, count in self.macs.items()),
             ("ops", ", ".join(f"{name} {count}" for name, count in self.ops.items())),
-            *((f"on {name}", outcome) for name, outcome in self.runtimes.items()),
-            ("oldest runtime tried", self.oldest_runtime or "not tried"),
-            ("first TFLite release", self.first_release_line()),
+            *((f"tried on {name}", outcome) for name, outcome in self.runtimes.items()),
+            ("oldest TFLite", self.first_release_line()),
         ]
 
 
@@ -310,8 +311,8 @@ def _op_macs(graph: Subgraph, operator: Operator) -> int:
 def _try_runtimes(data: bytes) -> dict[str, str]:
     """Each installed runtime, `name version`, to "loads" or the reason why it does not."""
     outcomes: dict[str, str] = {}
-    with tempfile.TemporaryDirectory(prefix="tflite_asr-") as folder:
-        path = Path(folder) / "model.tflite"
+    with scratch_folder() as folder:
+        path = folder / "model.tflite"
         path.write_bytes(data)
         for package, module in _RUNTIMES.items():
             command = [sys.executable, "-c", _LOAD, package, module, str(path)]

@@ -19,10 +19,10 @@ from tflite_asr.pipeline import (
     model_path,
     prepare,
     span,
-    workspace,
 )
 from tflite_asr.quantize.child import report_progress, run_in_child
 from tflite_asr.quantize.schemes import scheme
+from tflite_asr.staging import scratch_folder
 
 MODEL = "conformer-ctc"
 SCHEMES = {"float32": "float32", "dynamic": "dynamic_wi8_afp32", "int8": "static_wi8_ai8"}
@@ -43,7 +43,7 @@ def run_demo(out: Path, seed: int = 0, progress: Progress | None = None) -> list
         The report's `variants`.
     """
     bundles = {}
-    with workspace() as folder:
+    with scratch_folder() as folder:
         # One child for both models: every process that imports TensorFlow costs seconds.
         ready, smaller = run_in_child(
             _prepare_both,

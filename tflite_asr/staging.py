@@ -1,4 +1,7 @@
-"""Folders that are whole or absent: made in a locked temporary sibling, then renamed."""
+"""Folders that are whole or absent, made in a locked temporary sibling, then renamed; and folders that no one keeps.
+
+A lock tells a folder at work from one that a killed process left.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,8 @@ try:
     import fcntl
 except ImportError:  # Windows: a stale folder is then told from a live one by nothing, and removed
     fcntl = None  # type: ignore[assignment]
+
+_SCRATCH = ("tflite-asr.", ".scratch")
 
 
 @contextmanager
@@ -40,12 +45,39 @@ def probe(folder: Path) -> None:
 @contextmanager
 def staging_folder(out: Path) -> Iterator[Path]:
     """A locked temporary sibling, removed unless it was renamed away."""
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.absolute().parent))
-    lock = _lock(folder)
-    try:
+    with _locked_folder(out.absolute().parent, f".{out.name}.", ".partial") as folder:
         mask = os.umask(0)
         os.umask(mask)
         folder.chmod(0o777 & ~mask)  # mkdtemp's 0700 would follow the bundle
+        yield folder
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A locked folder of this user's alone where temporary files go (`TMPDIR`), removed at the end.
+
+    Those that killed processes left go first.
+    """
+    place = Path(tempfile.gettempdir())
+    if fcntl is not None:
+        _remove_unheld(place, f"{_SCRATCH[0]}*{_SCRATCH[1]}")
+    with _locked_folder(place, *_SCRATCH) as folder:
+        yield folder
+
+
+@contextmanager
+def _locked_folder(place: Path, prefix: str, suffix: str) -> Iterator[Path]:
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=place))
+        try:
+            lock = _lock(folder)
+        except (BlockingIOError, FileNotFoundError):
+            continue  # before it was locked, another process took it for a stale one
+        if folder.exists():
+            break
+        if lock is not None:
+            os.close(lock)
+    try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -54,12 +86,18 @@ def staging_folder(out: Path) -> Iterator[Path]:
 
 
 def _lock(folder: Path) -> int | None:
-    """Hold a folder as long as this process lives; None where it is held by another or locks do not exist."""
+    """Hold a folder as long as this process lives; None where locks do not exist.
+
+    Raises BlockingIOError where another process holds it, OSError where it cannot be opened.
+    """
     if fcntl is None:
         return None
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
     except OSError:
         os.close(descriptor)
         return None
@@ -68,7 +106,11 @@ def _lock(folder: Path) -> int | None:
 
 def remove_stale(out: Path) -> None:
     """Remove siblings that a killed process left: those that no living process holds."""
-    for folder in out.absolute().parent.glob(f".{out.name}.*.partial"):
+    _remove_unheld(out.absolute().parent, f".{out.name}.*.partial")
+
+
+def _remove_unheld(place: Path, pattern: str) -> None:
+    for folder in place.glob(pattern):
         with suppress(OSError):
             descriptor = _lock(folder)
             if descriptor is not None or fcntl is None:

@@ -75,6 +75,16 @@ def test_our_own_errors_pass_through():
         run_in_child(scheme, "int3")
 
 
+def test_what_the_child_leaves_where_temporary_files_go_goes_with_it():
+    assert not os.path.exists(run_in_child(tempfile.mkdtemp))
+
+
+def test_says_what_it_begins_before_the_child_says_anything():
+    seen = []
+    run_in_child(divmod, 17, 5, stage="open", progress=lambda stage, fraction: seen.append((stage, fraction)))
+    assert seen == [("open", 0.0)]
+
+
 def test_hands_progress_on():
     seen = []
     call = "__import__('tflite_asr.quantize.child', fromlist=['x']).report_progress('half way', 0.5)"

@@ -13,7 +13,6 @@ from tflite_asr.pipeline.preparation import (
     prepare,
     prepared,
     span,
-    workspace,
 )
 from tflite_asr.pipeline.synthesis import synthesize_inputs
 
@@ -34,5 +33,4 @@ __all__ = [
     "slim_checkpoint",
     "span",
     "synthesize_inputs",
-    "workspace",
 ]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from tflite_asr.facts import ModelFacts
 from tflite_asr.manifest import read_manifest
 from tflite_asr.pipeline.model_files import FLATBUFFER
 from tflite_asr.quantize.child import report_progress, run_in_child
+from tflite_asr.staging import scratch_folder
 
 Progress = Callable[[str, float], None]
 CALIBRATIONS = ("synthetic", "noise", "synthetic:published", "synthetic:labels")
@@ -66,19 +65,9 @@ def prepared(
 
     calibration: as `export` takes it; None where no scheme needs ranges.
     """
-    with workspace() as folder:
+    with scratch_folder() as folder:
         settings = (facts, folder, drop, calibration, seed, budget_macs)
         yield run_in_child(prepare, path, *settings, stage="open the model", progress=progress)
-
-
-@contextmanager
-def workspace() -> Iterator[Path]:
-    """A temporary folder for models on their way."""
-    folder = Path(tempfile.mkdtemp(prefix="tflite_asr-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def prepare(

@@ -2,8 +2,8 @@
 
 TensorFlow's converter and the TFLite interpreters can abort the whole process on some graphs (SIGABRT, no
 Python exception), and print hundreds of lines. The child's stdout and stderr go to a file; its result comes
-back through a file; its progress through a third. All lie in one temporary folder that goes with the child,
-and the child goes with its parent.
+back through a file; its progress through a third. All lie in one temporary folder, with whatever else the child
+writes where temporary files go; it goes with the child, and the child goes with its parent.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import traceback
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tflite_asr.errors import TfliteAsrError
+from tflite_asr.staging import scratch_folder
 
 Result = TypeVar("Result")
 Progress = Callable[[str, float], None]
@@ -53,12 +53,13 @@ def run_in_child(
 
     function: importable by its module and name. args, kwargs, result: anything that pickles. stage: what is
     being done, in words, for the error message, until `report_progress` says something else. progress:
-    called here with (stage, fraction done) for each `report_progress` of the child. Raises what the child
-    raised where that is a TfliteAsrError; TfliteAsrError with one line for everything else: another
+    called here with (stage, fraction done) as the child starts, and for each of its `report_progress`. Raises
+    what the child raised where that is a TfliteAsrError; TfliteAsrError with one line for everything else: another
     exception, a signal, an exit without a result. An interrupt here kills the child.
     """
-    folder = Path(tempfile.mkdtemp(prefix="tflite_asr-"))
-    try:
+    if progress is not None and stage:
+        progress(stage, 0.0)
+    with scratch_folder() as folder:
         call = (function.__module__, function.__qualname__, args, kwargs)
         (folder / "call").write_bytes(pickle.dumps(call))
         (folder / "progress").touch()
@@ -71,6 +72,7 @@ def run_in_child(
                 env={
                     **os.environ,
                     **_ENVIRONMENT,
+                    "TMPDIR": str(folder),  # TensorFlow leaves files there: it is not let to its end
                     "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path),
                 },
                 start_new_session=True,
@@ -82,8 +84,6 @@ def run_in_child(
                 process.kill()
                 process.wait()
         return _result(process.returncode, folder, stage)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def report_progress(stage: str, fraction: float) -> None:

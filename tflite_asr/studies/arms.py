@@ -7,7 +7,6 @@ file of its own, written when it is complete, so that an interrupted study goes 
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +31,7 @@ from tflite_asr.quantize.child import report_progress
 from tflite_asr.quantize.ranges import Ranges
 from tflite_asr.quantize.schemes import scheme
 from tflite_asr.runtime import Transcriber
+from tflite_asr.staging import scratch_folder
 from tflite_asr.studies.floats import FLOAT, lowered_windows, read_logits
 from tflite_asr.studies.outcome import Heard, Outcome
 
@@ -83,6 +83,7 @@ def run_arm(order: Order) -> None:
     from tflite_asr.quantize.calibrate import lay_into_windows, observe, ranges_of
     from tflite_asr.quantize.calibrators import AUTO, CALIBRATORS
     from tflite_asr.quantize.kept_whole import kept_whole
+    from tflite_asr.quantize.squares import corrections_of
 
     title = f"{order.arm}, seed {order.seed}"
     report_progress(f"{title}: inputs", 0.0)
@@ -110,9 +111,9 @@ def run_arm(order: Order) -> None:
         start, width = 0.5 + 0.5 * number / len(order.wanted), 0.5 / len(order.wanted)
         report_progress(f"{title}, {name}: quantise", start)
         ranges = ranges_of(seen, chosen[name], kept)
-        data = _quantised(parts, ranges)
-        with tempfile.TemporaryDirectory(prefix="tflite_asr-") as folder:
-            bundle = _bundle(order, inputs, data, ranges, Path(folder) / "bundle")
+        data = _quantised(parts, ranges, corrections_of(parts, sequences, ranges, (), scheme("int8")))
+        with scratch_folder() as folder:
+            bundle = _bundle(order, inputs, data, ranges, folder / "bundle")
             share = _Share(f"{title}, {name}: listen", start + width * 0.2, width * 0.6)
             corpora = hear(bundle, order.utterances, logits, share.tell)
             proof = audit(bundle.model_path, load=False)
@@ -179,13 +180,15 @@ def _inputs(order: Order, progress: Callable[[float], None]) -> Any:
     return calibration_inputs(model, order.facts, order.calibration, order.seed, order.budget_macs, progress)
 
 
-def _quantised(parts: Mapping[str, bytes], ranges: Ranges) -> bytes:
+def _quantised(parts: Mapping[str, bytes], ranges: Ranges, corrections: Mapping[str, np.ndarray]) -> bytes:
     """The int8 file, byte for byte what `export` writes."""
+    from tflite_asr.quantize.biases import correct
     from tflite_asr.quantize.finish import finish
     from tflite_asr.quantize.quantizer import quantize
     from tflite_asr.quantize.windows import merge
 
-    return merge([finish(quantize(data, ranges, (), scheme("int8")), ranges) for data in parts.values()])
+    quantised = (quantize(data, ranges, (), scheme("int8")) for data in parts.values())
+    return merge([finish(correct(one, corrections), ranges) for one in quantised])
 
 
 def _bundle(order: Order, inputs: Any, data: bytes, ranges: Ranges, out: Path) -> Bundle:

@@ -5,7 +5,6 @@ Counts see no caches, clocks or heat: they are instructions per second of audio,
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from tflite_asr.measure.arm.layout import Progress
 from tflite_asr.measure.arm.op_types import count_by_op_type
 from tflite_asr.measure.arm.symbols import count_by_function
 from tflite_asr.runtime.interpreter import Signature, open_interpreter
+from tflite_asr.staging import scratch_folder
 
 _CALLER = ("python3", "_ctypes.", "libffi.")  # files of the Python that calls the runtime and sets the marks
 
@@ -149,8 +149,8 @@ def count_instructions(
     runs = [inputs] if isinstance(inputs, Mapping) else list(inputs)
     if progress:
         progress(f"{core}: {signature}", 0.0)
-    with tempfile.TemporaryDirectory(prefix="tflite-asr-model-") as work:
-        path = Path(work) / "model.tflite" if isinstance(model, bytes) else Path(model)
+    with scratch_folder() as work:
+        path = work / "model.tflite" if isinstance(model, bytes) else Path(model)
         if isinstance(model, bytes):
             path.write_bytes(model)
         (result,), maps = emulator.run([Job(path, signature, runs, repeats)])

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from tflite_asr.errors import TfliteAsrError
 from tflite_asr.measure.arm.cores import find_core
 from tflite_asr.measure.arm.layout import GUEST_SOURCE, cores_folder, read_record
+from tflite_asr.staging import scratch_folder
 
 CLASSES = ("total", "dot", "vector", "memory")
 
@@ -129,8 +129,7 @@ class Emulator:
         Raises:
             TfliteAsrError: `execute`'s.
         """
-        with tempfile.TemporaryDirectory(prefix="tflite-asr-core-") as name:
-            work = Path(name)
+        with scratch_folder() as work:
             labels = _write_jobs(work, jobs)
             # Isolated, so that nothing of this machine's Python is imported.
             python = [str(self.folder / "sysroot/usr/bin/python3.11"), "-I", "-S"]

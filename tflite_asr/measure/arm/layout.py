@@ -13,7 +13,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +21,7 @@ from typing import Any
 
 from tflite_asr.errors import TfliteAsrError
 from tflite_asr.measure.arm.cores import CORES
-from tflite_asr.staging import move_into_place, plain_errors, remove_stale, staging_folder
+from tflite_asr.staging import move_into_place, plain_errors, remove_stale, scratch_folder, staging_folder
 
 FOLDER_VARIABLE = "TFLITE_ASR_CORES"
 RECORD_FILE = "prepared.json"
@@ -121,8 +120,8 @@ def prepare(folder: Path | None = None, progress: Progress | None = None) -> Pat
     with plain_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         remove_stale(folder)
-        with staging_folder(folder) as staging, tempfile.TemporaryDirectory() as fetched:
-            _lay_out(staging, Path(fetched), tell)
+        with staging_folder(folder) as staging, scratch_folder() as fetched:
+            _lay_out(staging, fetched, tell)
             move_into_place(staging, folder)
     tell("done", 1.0)
     return folder
