@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -39,17 +42,64 @@ def test_the_version_is_that_of_the_package() -> None:
     "arguments",
     [
         ("nonsense",),
+        ("calibrate", "nonsense"),
         ("export",),
         ("export", "m.keras", "--out", "d", "--nonsense"),
         ("evaluate", "b", "--manifest", "m", "--delegate", "gpu"),
         ("evaluate", "b", "--manifest", "m", "--threads", "0"),
         ("transcribe", "b"),
+        ("bench",),
+        ("bench", "b", "--threads", "0"),
     ],
 )
-def test_wrong_use_ends_in_2(arguments: tuple[str, ...]) -> None:
+def test_wrong_use_is_one_line_that_says_where_to_look(arguments: tuple[str, ...]) -> None:
     result = run(*arguments)
     assert result.exit_code == 2
-    assert "Usage:" in result.stderr
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    where = {"nonsense": ""}.get(arguments[0], f"{arguments[0]} ")
+    assert line.endswith(f"; see main {where}--help")
+
+
+def test_a_bare_command_asks_for_help() -> None:
+    result = run()
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Usage: ")
+
+
+ENDED = """
+import os, sys
+from tflite_asr import pipeline
+from tflite_asr.cli import main
+from tflite_asr.staging import scratch_folder
+
+def work():
+    with scratch_folder() as folder:
+        os.kill(os.getpid(), int(sys.argv.pop()))
+
+pipeline.shipped_models = work
+main(["models"])
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_a_command_that_is_ended_says_so_and_leaves_nothing(
+    tmp_path: Path, repository: Path, name: str
+) -> None:
+    number = getattr(signal, name)
+    ended = subprocess.run(
+        [sys.executable, "-c", ENDED, str(int(number))],
+        cwd=repository,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        # A background job of a shell starts with SIGINT ignored.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (128 + number, f"error: ended by {name}\n")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("command", ["export", "slim"])

@@ -1,11 +1,16 @@
 """The command line: one click command a verb, a file a verb, heavy imports inside the command.
 
-Exit codes: 0 on success, 1 on a finding (a failed audit, a broken bundle), 2 on wrong use or bad input.
+Exit codes: 0 on success, 1 on a finding (a failed audit, a broken bundle), 2 on wrong use or bad input, 128 and the
+signal's number where one ended it.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -25,10 +30,39 @@ from tflite_asr.cli.transcribe import transcribe
 from tflite_asr.errors import TfliteAsrError
 
 
+class _Ended(BaseException):
+    """A signal asked this process to end; argument: its number."""
+
+
 class _Commands(click.Group):
     """A group whose commands end in one clear line, never in a traceback."""
 
+    def main(self, *args: Any, **settings: Any) -> Any:  # type: ignore[override]
+        """Click's, whose own errors take three lines."""
+        if not settings.get("standalone_mode", True):
+            return super().main(*args, **settings)
+        try:
+            code = super().main(*args, **{**settings, "standalone_mode": False})
+        except click.ClickException as error:
+            if isinstance(error, click.exceptions.NoArgsIsHelpError):
+                error.show()  # a bare `tflite-asr` asks for help
+            else:
+                complain(_one_line(error))
+            sys.exit(error.exit_code)
+        sys.exit(code if isinstance(code, int) else 0)
+
     def invoke(self, ctx: click.Context) -> Any:
+        try:
+            with _ending_in_order():
+                return self._invoke(ctx)
+        except KeyboardInterrupt:
+            number = signal.SIGINT
+        except _Ended as ended:
+            number = signal.Signals(ended.args[0])
+        complain(f"ended by {number.name}")
+        sys.exit(128 + number)
+
+    def _invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except TfliteAsrError as error:
@@ -39,10 +73,35 @@ class _Commands(click.Group):
             sys.exit(0)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
-            click.echo(
-                f"error: {error.filename or ctx.info_name}: cannot be read or written ({reason})", err=True
-            )
+            complain(f"{error.filename or ctx.info_name}: cannot be read or written ({reason})")
             sys.exit(TfliteAsrError.exit_code)
+
+
+def _one_line(error: click.ClickException) -> str:
+    message = " ".join(error.format_message().split()).rstrip(".")
+    context = getattr(error, "ctx", None)
+    where = f"; see {context.command_path} --help" if context else ""
+    return f"{message[:1].lower()}{message[1:]}{where}"
+
+
+@contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Let what asks a process to end do it as an error would: children are ended, temporary folders removed."""
+
+    def end(number: int, _: object) -> None:
+        raise _Ended(number)
+
+    ours = []
+    if threading.current_thread() is threading.main_thread():
+        asking = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        ours = [number for number in asking if signal.getsignal(number) is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @click.group(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,11 +21,12 @@ from rich.progress import (
 
 from tflite_asr.errors import TfliteAsrError
 
+_SILENCE_SECONDS = 60.0  # that a log may keep while a stage lasts
 console = Console()
 notes = Console(stderr=True)
 
 
-def complain(error: TfliteAsrError) -> None:
+def complain(error: Exception | str) -> None:
     """The one line of an error, on standard error."""
     click.echo(f"error: {error}", err=True)
 
@@ -49,7 +51,11 @@ def show(table: Any, json_path: str | None) -> None:
 
 @contextmanager
 def bar() -> Iterator[Callable[[str, float], None]]:
-    """A progress bar fed with (stage, fraction done)."""
+    """Progress fed with (stage, fraction done): a bar, or lines where standard error is no terminal."""
+    if not notes.is_interactive:
+        lines = _lines()
+        yield lambda stage, fraction: lines(stage, f"{fraction:.0%}")
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=notes, transient=True) as progress:
         task = progress.add_task("start", total=1.0)
@@ -58,8 +64,28 @@ def bar() -> Iterator[Callable[[str, float], None]]:
 
 @contextmanager
 def counter(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar fed with (done, all)."""
+    """Progress fed with (done, all): a bar, or lines where standard error is no terminal."""
+    if not notes.is_interactive:
+        lines = _lines()
+        yield lambda done, total: lines(title, f"{done} of {total}")
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=notes, transient=True) as progress:
         task = progress.add_task(title, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _lines() -> Callable[[str, str], None]:
+    """Fed with (stage, how far): a plain line for each stage as it begins, and one a minute while it lasts."""
+    begun: set[str] = set()
+    last = time.monotonic()
+
+    def tell(stage: str, how_far: str) -> None:
+        nonlocal last
+        if stage in begun and time.monotonic() - last < _SILENCE_SECONDS:
+            return
+        click.echo(f"{stage}: {how_far}" if stage in begun else stage, err=True)
+        begun.add(stage)
+        last = time.monotonic()
+
+    return tell

@@ -95,6 +95,8 @@ def export(
         progress=span(progress, 0.0, 0.4),
     ) as ready:
         (result,) = convert(ready, [chosen], span(progress, 0.4, 0.95), oldest, calibrator, repair)
+        if progress is not None:
+            progress("write the bundle", 0.95)
         return bundle_up(ready, result, out, overwrite, oldest)
 
 
