@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -97,11 +98,34 @@ def test_a_model_that_is_not_there(tmp_path: Path) -> None:
     assert not (tmp_path / "b").exists()
 
 
-def test_a_damaged_model(checkpoint: Path, tmp_path: Path) -> None:
-    (tmp_path / "cut.keras").write_bytes(checkpoint.read_bytes()[:5000])
-    shutil.copy(checkpoint.with_suffix(".toml"), tmp_path / "cut.toml")
-    message = fault("export", tmp_path / "cut.keras", "--out", tmp_path / "b", "--scheme", "float32")
-    assert message.startswith(f"{tmp_path}/cut.keras: is damaged")
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        ("cut", "(File is not a zip file)"),
+        ("flipped", "(model.weights.h5 is not what was written)"),
+        ("without config.json", "(holds no config.json)"),
+        ("without model.weights.h5", "(holds no model.weights.h5)"),
+    ],
+)
+def test_a_damaged_model_is_refused_before_tensorflow_is_started(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: str, said: str
+) -> None:
+    monkeypatch.setattr(preparation, "run_in_child", lambda *_, **__: pytest.fail("TensorFlow was started"))
+    path, data = tmp_path / "m.keras", bytearray(checkpoint.read_bytes())
+    with zipfile.ZipFile(checkpoint) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    if harm == "cut":
+        path.write_bytes(data[:5000])
+    elif harm == "flipped":
+        data[data.index(members["model.weights.h5"]) + len(members["model.weights.h5"]) // 2] ^= 1
+        path.write_bytes(data)
+    else:
+        with zipfile.ZipFile(path, "w") as less:
+            for name, member in members.items():
+                if name != harm.removeprefix("without "):
+                    less.writestr(name, member)
+    message = fault("export", path, "--out", tmp_path / "b", "--scheme", "float32")
+    assert message.startswith(f"{path}: is damaged or not a .keras file {said}")
     assert not (tmp_path / "b").exists()
 
 

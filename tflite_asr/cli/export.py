@@ -79,6 +79,7 @@ def export(
     from tflite_asr.audit import audit as run_audit
     from tflite_asr.audit import require_integer_only
     from tflite_asr.quantize.schemes import scheme as scheme_named
+    from tflite_asr.report.card import verdict
     from tflite_asr.report.table import key_value_table
     from tflite_asr.tokens import Tokens
 
@@ -109,8 +110,8 @@ def export(
         ("bundle", str(bundle.path)),
         ("scheme", bundle.info.scheme),
         ("model.tflite", f"{report.size_bytes:,} bytes"),
-        ("integer-only", "yes" if report.integer_only else f"no: {report.offending[0]}"),
-        ("first TFLite release", report.first_release_line()),
+        ("integer-only", verdict(bundle.info, report)),
+        ("oldest TFLite", report.first_release_line()),
     ]
     rows += calibration_rows(bundle.info.calibration or {})
     if lacking:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
+import zlib
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -12,6 +15,8 @@ from tflite_asr.frontend import FrontEnd
 from tflite_asr.tokens import Tokens
 
 FLATBUFFER = ".tflite"
+_MEMBERS = ("config.json", "metadata.json")  # of a .keras
+_WEIGHTS = {"model.weights.h5", "model.weights.npz"}  # one of them
 
 
 def shipped_models() -> dict[str, Path]:
@@ -24,13 +29,15 @@ def model_path(model: str | Path) -> Path:
     """The `.keras` or `.tflite` file of a path, or the `.keras` of a shipped checkpoint's name.
 
     Raises:
-        TfliteAsrError: neither.
+        TfliteAsrError: neither, or a `.keras` that is damaged, which is seen without TensorFlow.
     """
     shipped = shipped_models()
     if str(model) in shipped:
         return shipped[str(model)]
     path = Path(model)
     if path.suffix in (".keras", FLATBUFFER) and path.is_file():
+        if path.suffix == ".keras":
+            _check_archive(path)
         return path
     known = ", ".join(shipped) or "none"
     if not path.exists():
@@ -38,6 +45,26 @@ def model_path(model: str | Path) -> Path:
     raise TfliteAsrError(
         f"{model}: is no .keras file and no .tflite; save the model with model.save('NAME.keras')"
     )
+
+
+def _check_archive(path: Path) -> None:
+    """Whether every member of a `.keras` reads back as it was written, and those that Keras opens are there."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = set(archive.namelist())
+            missing = [name for name in _MEMBERS if name not in names]
+            if not names & _WEIGHTS:
+                missing.append(sorted(_WEIGHTS)[0])
+            bad = archive.testzip()
+            what = f"holds no {missing[0]}" if missing else f"{bad} is not what was written" if bad else ""
+            for name in _MEMBERS if not what else ():
+                json.loads(archive.read(name))
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        what = " ".join(str(error).split())[:120] or type(error).__name__
+    if what:
+        raise TfliteAsrError(
+            f"{path}: is damaged or not a .keras file ({what}); save the model again with model.save"
+        )
 
 
 def facts_of(path: Path, frontend: FrontEnd | None = None, tokens: Tokens | None = None) -> ModelFacts | None:

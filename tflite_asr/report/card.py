@@ -8,13 +8,21 @@ from tflite_asr.audit import AuditReport
 from tflite_asr.bundle import BundleInfo
 
 
+def verdict(info: BundleInfo, report: AuditReport) -> str:
+    """Whether a bundle is integer-only, in words. Floats are a fault only where the scheme asked for integers."""
+    if report.integer_only:
+        return "yes"
+    if info.calibration is None:
+        return f"no, by choice: {info.scheme} keeps activations in floats"
+    return f"no: {report.offending[0]}"
+
+
 def model_card(info: BundleInfo, report: AuditReport, slimming: dict[str, Any] | None = None) -> str:
     """Markdown; every number in it was measured when the bundle was made."""
     seconds = info.frontend.hop_seconds if info.frontend else None
-    verdict = "yes" if report.integer_only else f"no: {report.offending[0]}" if report.offending else "no"
     rows = [
         ("scheme", info.scheme),
-        ("integer-only (tflite-asr audit)", verdict),
+        ("integer-only (tflite-asr audit)", verdict(info, report)),
         ("rewritten for integer kernels", "yes" if info.lowered else "no"),
         ("dropped modules", ", ".join(info.drop) or "none"),
         ("model.tflite", f"{report.size_bytes:,} bytes"),
