@@ -60,7 +60,7 @@ def test_bench_wants_a_bundle_and_a_thread(tones: Path, tmp_path: Path) -> None:
     for arguments in ((), (tones, "--threads", 0)):
         result = run("bench", *arguments)
         assert result.exit_code == 2
-        assert "Usage:" in result.stderr
+        assert result.stderr.startswith("error: ")
     assert "no such bundle" in fault("bench", tmp_path / "gone")
 
 

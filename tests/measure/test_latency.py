@@ -28,10 +28,10 @@ def test_every_round_takes_every_step_and_begins_one_later_than_the_last():
     assert readings == [[1, 6, 8, 10], [2, 4, 9, 11], [3, 5, 7, 12]]
 
 
-def test_progress_counts_rounds():
+def test_progress_counts_rounds_of_one_stage():
     told = []
     in_turn([lambda: None], 3, lambda stage, done: told.append((stage, round(done, 3))))
-    assert told == [("round 1 of 3", 0.333), ("round 2 of 3", 0.667), ("round 3 of 3", 1.0)]
+    assert told == [("3 rounds", 0.333), ("3 rounds", 0.667), ("3 rounds", 1.0)]
 
 
 class RecordingWorker:

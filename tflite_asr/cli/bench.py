@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from tflite_asr.cli.options import DELEGATES, JSON, RUNTIME
+from tflite_asr.cli.options import DELEGATES, DELEGATES_HELP, JSON, RUNTIME
 from tflite_asr.cli.terminal import bar, notes, show, write_json
 
 
@@ -34,7 +34,7 @@ from tflite_asr.cli.terminal import bar, notes, show, write_json
     help="Count instructions on an emulated core instead: cortex-a53, cortex-a76, i8mm (see prepare-core).",
 )
 @RUNTIME
-@click.option("--delegate", type=DELEGATES, default="xnnpack", show_default=True)
+@click.option("--delegate", type=DELEGATES, help=DELEGATES_HELP)
 @click.option("--profile", is_flag=True, help="Show time (or instructions) by op; JSON always has it.")
 @JSON
 def bench(
@@ -44,7 +44,7 @@ def bench(
     runs: int,
     core: str,
     runtime: str,
-    delegate: str,
+    delegate: str | None,
     profile: bool,
     json_path: str | None,
 ) -> None:

@@ -46,7 +46,7 @@ class Cost:
         bundle: its folder, as it was given.
         scheme, bytes: of its acoustic model.
         window_seconds: the window; a feature-only bundle's frames are taken as 10 ms each.
-        threads, core: what it ran on.
+        threads, core, delegate: what it ran on.
         latency_ms: `{"min", "median", "p95"}` of the acoustic model.
         frontend_ms: median of the front end.
         rtf: the medians of model and front end over the window; rtf_model: the model's alone.
@@ -65,6 +65,7 @@ class Cost:
     window_seconds: float
     threads: int
     core: str
+    delegate: str
     latency_ms: dict[str, float] | None
     rtf: float | None
     rtf_model: float | None
@@ -109,7 +110,7 @@ def bench(
     runs: int = FEWEST_RUNS,
     core: str = HOST,
     runtime: str = "litert",
-    delegate: str = "xnnpack",
+    delegate: str | None = None,
     profile: bool = True,
     progress: Progress | None = None,
 ) -> Benchmark:
@@ -122,7 +123,7 @@ def bench(
         runs: rounds in which every bundle is timed once, at least 20.
         core: "host", or an emulated core (`measure.arm.CORES`), which counts instructions of one thread on XNNPACK
             instead of taking time.
-        runtime, delegate: as `open_interpreter` takes them.
+        runtime, delegate: as `Transcriber` takes them.
         profile: time the ops too. The profiler is LiteRT's, for XNNPACK and builtin kernels; elsewhere the cost says
             why it has none.
         progress: told (stage, fraction done).
@@ -155,7 +156,6 @@ def bench(
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "core": core,
         "runtime": runtime,
-        "delegate": delegate,
         "runs": runs if timed else None,
         "warm_up_runs": WARM_UP if timed else None,
         "bootstrap_resamples": RESAMPLES if timed else None,
@@ -174,12 +174,12 @@ def _load(bundles: str | Path | Bundle | Sequence[str | Path | Bundle]) -> list[
     return loaded
 
 
-def _check_core(core: str, runtime: str, delegate: str, threads: Sequence[int]) -> None:
+def _check_core(core: str, runtime: str, delegate: str | None, threads: Sequence[int]) -> None:
     if core not in CORES:
         raise TfliteAsrError(f"core {core!r} is unknown; give one of {', '.join((HOST, *CORES))}")
     if tuple(threads) != (1,):
         raise TfliteAsrError(f"--core {core} counts one thread; leave out --threads")
-    if (runtime, delegate) != ("litert", "xnnpack"):
+    if (runtime, delegate or "xnnpack") != ("litert", "xnnpack"):
         raise TfliteAsrError(f"--core {core} runs litert on xnnpack; leave out --runtime and --delegate")
 
 
@@ -211,7 +211,7 @@ def _hop(bundle: Bundle) -> float:
 
 
 def _time(
-    cases: Sequence[Case], runs: int, runtime: str, delegate: str, profile: bool, tell: Progress
+    cases: Sequence[Case], runs: int, runtime: str, delegate: str | None, profile: bool, tell: Progress
 ) -> list[Cost]:
     starts = []
     for number, case in enumerate(cases):
@@ -228,14 +228,16 @@ def _time(
         found, missing = None, None
         if profile:
             tell(f"profiling {case.bundle.path.name}", last + 0.2 * number / len(cases))
-            found, missing = _profile(case, runtime, delegate)
+            found, missing = _profile(case, runtime, delegate or case.bundle.info.delegate)
         first = times[_first_like(case, cases)]
-        costs.append(_timed(case, start, one, ratio(one.model, first.model), found, missing))
+        kernels = delegate or case.bundle.info.delegate
+        costs.append(_timed(case, kernels, start, one, ratio(one.model, first.model), found, missing))
     return costs
 
 
 def _timed(
     case: Case,
+    delegate: str,
     start: dict[str, float],
     times: Times,
     to_first: Ratio,
@@ -247,6 +249,7 @@ def _timed(
     return Cost(
         **_identity(case),
         core=HOST,
+        delegate=delegate,
         latency_ms=latency,
         rtf=real_time_factor(case.window_seconds, latency["median"], frontend),
         rtf_model=real_time_factor(case.window_seconds, latency["median"]),
@@ -290,6 +293,7 @@ def _count(
             Cost(
                 **_identity(case),
                 core=core,
+                delegate="xnnpack",
                 latency_ms=None,
                 rtf=None,
                 rtf_model=None,

@@ -62,7 +62,7 @@ class Times:
 
 
 def time_cases(
-    cases: Sequence[Case], runs: int, runtime: str, delegate: str, tell: Tell | None = None
+    cases: Sequence[Case], runs: int, runtime: str, delegate: str | None, tell: Tell | None = None
 ) -> list[Times]:
     """Time every case once a round, for `runs` rounds after `WARM_UP` that do not count.
 
@@ -104,7 +104,7 @@ def in_turn(
             index = (number + place) % len(steps)
             readings[index].append(steps[index]())
         if tell:
-            tell(f"round {number + 1} of {rounds}", (number + 1) / rounds)
+            tell(f"{rounds} rounds", (number + 1) / rounds)
     return readings
 
 

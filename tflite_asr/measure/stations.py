@@ -18,13 +18,14 @@ _NOISE = 0.1  # of full scale
 class ColdStart:
     """An acoustic model in a process that has opened nothing yet; the front end stays closed."""
 
-    def __init__(self, bundle: str, runtime: str, delegate: str, threads: int):
+    def __init__(self, bundle: str, runtime: str, delegate: str | None, threads: int):
         if (
             runtime in RUNTIMES
         ):  # its own memory is no bundle's; an unknown one is refused when a model is opened
             import_runtime(runtime)
-        self._path = Bundle.load(bundle).model_path
-        self._settings = (runtime, delegate, threads)
+        loaded = Bundle.load(bundle)
+        self._path = loaded.model_path
+        self._settings = (runtime, delegate or loaded.info.delegate, threads)
 
     def first_run(self, signature: str, openings: int) -> dict[str, float]:
         """Open the model, run the signature once, then open it some more times.
@@ -52,13 +53,14 @@ class ColdStart:
 class Runner:
     """A bundle that is open: each run is one full window, through the front end where there is one."""
 
-    def __init__(self, bundle: str, runtime: str, delegate: str, threads: int):
+    def __init__(self, bundle: str, runtime: str, delegate: str | None, threads: int):
         self._bundle = Bundle.load(bundle)
         self._random = np.random.default_rng(0)
         self._transcriber: Transcriber | None = None
         self._model: Interpreter | None = None
         if self._bundle.missing_for_speech():
-            self._model = open_interpreter(self._bundle.model_path, runtime, delegate, threads)
+            kernels = delegate or self._bundle.info.delegate
+            self._model = open_interpreter(self._bundle.model_path, runtime, kernels, threads)
         else:
             self._transcriber = Transcriber(self._bundle, runtime, delegate, threads)
 

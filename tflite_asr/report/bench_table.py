@@ -30,7 +30,8 @@ def bench_tables(report: dict[str, Any], profile: bool) -> Iterator[Table]:
 
 
 def _latency_table(report: dict[str, Any], costs: Sequence[Cost]) -> Table:
-    kernels = f"{report['cpu']}, {report['runtime']} on {report['delegate']}, {report['runs']} rounds"
+    delegates = dict.fromkeys(cost["delegate"] for cost in costs)
+    kernels = f"{report['cpu']}, {report['runtime']} on {' and '.join(delegates)}, {report['runs']} rounds"
     table = _table(f"{_words(costs[0])}: {kernels}", ["bundle"])
     for name in ("min\nms", "median\nms", "p95\nms", "times first\n(95 %)", "front\nend ms", "RTF"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -40,7 +41,7 @@ def _latency_table(report: dict[str, Any], costs: Sequence[Cost]) -> Table:
         latency, ratio = cost["latency_ms"], cost["ratio"]
         rtf = cost["rtf_model"] if cost["rtf"] is None else cost["rtf"]
         table.add_row(
-            name,
+            f"{name}\n{cost['delegate']}" if len(delegates) > 1 else name,
             *(f"{latency[key]:.2f}" for key in ("min", "median", "p95")),
             f"{ratio['value']:.2f}\n({ratio['low']:.2f}-{ratio['high']:.2f})",
             "-" if cost["frontend_ms"] is None else f"{cost['frontend_ms']:.2f}",
