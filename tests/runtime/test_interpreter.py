@@ -103,8 +103,8 @@ def test_an_unknown_choice_lists_the_known_ones(int8_bundle, choice, message):
         open_interpreter(int8_bundle.model_path, **choice)
 
 
-@pytest.mark.parametrize("runtime", ["litert", "tflite-runtime"])
-def test_without_a_runtime_one_line_names_both_extras(int8_bundle, monkeypatch, runtime):
+@pytest.mark.parametrize(("runtime", "other"), [("litert", "tflite-runtime"), ("tflite-runtime", "litert")])
+def test_without_a_runtime_one_line_names_its_extra_first(int8_bundle, monkeypatch, runtime, other):
     for module in (
         "ai_edge_litert",
         "ai_edge_litert.interpreter",
@@ -115,8 +115,8 @@ def test_without_a_runtime_one_line_names_both_extras(int8_bundle, monkeypatch, 
     with pytest.raises(TfliteAsrError) as error:
         open_interpreter(int8_bundle.model_path, runtime=runtime)
     assert str(error.value) == (
-        f'runtime {runtime} is not installed; pip install "tflite-asr[litert]" or pip install '
-        '"tflite-asr[tflite-runtime]"'
+        f'runtime {runtime} is not installed; pip install "tflite-asr[{runtime}]", '
+        f'or "tflite-asr[{other}]" and give --runtime {other}'
     )
     assert error.value.exit_code == 2
 

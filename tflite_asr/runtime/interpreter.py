@@ -179,13 +179,15 @@ def import_runtime(runtime: str) -> Any:
     """The runtime's interpreter module.
 
     Raises:
-        TfliteAsrError: one that is not installed, or cannot be imported; the message names both extras.
+        TfliteAsrError: one that is not installed, or cannot be imported; the message names its extra, then the other.
     """
-    module, _ = RUNTIMES[runtime]
+    module, extra = RUNTIMES[runtime]
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        offers = " or ".join(f'pip install "tflite-asr[{extra}]"' for _, extra in RUNTIMES.values())
+        offers = f'pip install "tflite-asr[{extra}]"'
+        for name in RUNTIMES.keys() - {runtime}:
+            offers += f', or "tflite-asr[{RUNTIMES[name][1]}]" and give --runtime {name}'
         if (
             isinstance(error, ModuleNotFoundError)
             and (error.name or "").split(".")[0] == module.split(".")[0]
