@@ -249,8 +249,8 @@ def _quantise(
     from tflite_asr.quantize.quantizer import quantize
     from tflite_asr.quantize.windows import merge
 
-    made = _Calibrated(parts, None)
-    if one.needs_ranges:
+    made = _Calibrated(parts, order.ranges if one.needs_ranges else None)
+    if one.needs_ranges and made.ranges is None:
         made = _calibrate(parts, one, order, share.part(0.0, 0.5))
     finished = []
     for number, (signature, data) in enumerate(made.parts.items()):
@@ -276,15 +276,11 @@ class _Calibrated:
 
 
 def _calibrate(parts: Mapping[str, bytes], one: Scheme, order: _Order, share: _Share) -> _Calibrated:
-    """Ranges that were given, by the calibrator that was ordered, or by the one that `auto` finds; repaired where that
-    was ordered. Given ranges without inputs leave biases as they are."""
+    """Ranges by the calibrator that was ordered, or by the one that `auto` finds; repaired where that was ordered."""
     from tflite_asr.quantize.auto import choose
     from tflite_asr.quantize.calibrate import calibrate, lay_into_windows
     from tflite_asr.quantize.repair import repair
-    from tflite_asr.quantize.squares import corrections_of
 
-    if order.ranges is not None and not order.inputs:
-        return _Calibrated(parts, order.ranges)
     inputs, name = order.inputs or [], order.calibrator
     how: dict[str, Any] = {}
     settings: dict[str, Any] = {"subsampling": order.subsampling, "ties": order.ties}
@@ -308,15 +304,13 @@ def _calibrate(parts: Mapping[str, bytes], one: Scheme, order: _Order, share: _S
         how["repair"] = repaired.provenance()
         return _Calibrated(repaired.flatbuffers, repaired.ranges, repaired.corrections, how)
     sequences = lay_into_windows(inputs, parts, order.subsampling)
-    ranges = order.ranges or calibrate(
+    ranges = calibrate(
         parts,
         sequences,
         calibrator=CALIBRATORS[name],
-        progress=lambda done: share.tell("calibrate", 0.9 * done),
+        progress=lambda done: share.tell("calibrate", done),
     )
-    share.tell("correct biases", 0.9)
-    corrections = corrections_of(parts, sequences, ranges, order.ties, one)
-    return _Calibrated(parts, ranges, corrections, how | {"corrected_biases": len(corrections)})
+    return _Calibrated(parts, ranges, how=how)
 
 
 def describe(data: bytes) -> dict[str, Any]:
