@@ -14,6 +14,7 @@ from tflite_asr.quantize.calibrators import CALIBRATORS
 from tflite_asr.quantize.schemes import scheme
 
 INPUTS = smooth_inputs((50, 80, 75))
+NORMS = 5  # of the tiny model's one block
 
 
 def here(path, schemes, windows=(80,), inputs=INPUTS, ranges=None, calibrator="min_max", repair=None):
@@ -94,8 +95,8 @@ def test_auto_makes_what_the_calibrator_that_it_names_makes(built, tiny_keras):
     assert (trial["window"], trial["clips"]) == ("ctc_80", 1)
     (named,) = here(tiny_keras, ["int8"], calibrator=found.calibrated["calibrator"])
     assert found.data == named.data
-    assert named.calibrated == {"calibrator": found.calibrated["calibrator"]}
-    assert built["int8"].calibrated == {"calibrator": "min_max"}
+    assert named.calibrated == {"calibrator": found.calibrated["calibrator"], "corrected_biases": NORMS}
+    assert built["int8"].calibrated == {"calibrator": "min_max", "corrected_biases": NORMS}
     assert built["float32"].calibrated == {}
 
 
@@ -110,8 +111,12 @@ def test_a_repaired_model_is_integers_only_and_no_worse_where_it_was_judged(buil
 
 
 def test_given_ranges_stand_in_for_calibration(built, tiny_keras):
-    (again,) = here(tiny_keras, ["int8"], inputs=None, ranges=built["int8"].ranges)
+    ranges = built["int8"].ranges
+    (again,) = here(tiny_keras, ["int8"], ranges=ranges)
     assert again.data == built["int8"].data
+    (alone,) = here(tiny_keras, ["int8"], inputs=None, ranges=ranges)
+    assert alone.ranges == ranges
+    assert "corrected_biases" not in alone.calibrated
 
 
 def test_somebody_s_own_model_of_stock_layers_is_integers_only(tmp_path):

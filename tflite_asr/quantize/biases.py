@@ -63,6 +63,11 @@ def correct(data: bytes, corrections: Corrections) -> bytes:
     return write_model(model)
 
 
+def summed(one: Corrections, other: Corrections) -> dict[str, np.ndarray]:
+    """Both at once."""
+    return {name: one.get(name, 0.0) + other.get(name, 0.0) for name in {**one, **other}}
+
+
 def corrected_products(data: bytes) -> list[str]:
     """Names of the outputs of products with an int32 bias, in the order of execution."""
     model = read_model(data)
