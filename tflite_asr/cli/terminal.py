@@ -53,7 +53,7 @@ def show(table: Any, json_path: str | None) -> None:
 def bar() -> Iterator[Callable[[str, float], None]]:
     """Progress fed with (stage, fraction done): a bar, or lines where standard error is no terminal."""
     if not notes.is_interactive:
-        lines = _lines()
+        lines = lines_of_stages()
         yield lambda stage, fraction: lines(stage, f"{fraction:.0%}")
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
@@ -66,7 +66,7 @@ def bar() -> Iterator[Callable[[str, float], None]]:
 def counter(title: str) -> Iterator[Callable[[int, int], None]]:
     """Progress fed with (done, all): a bar, or lines where standard error is no terminal."""
     if not notes.is_interactive:
-        lines = _lines()
+        lines = lines_of_stages()
         yield lambda done, total: lines(title, f"{done} of {total}")
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -75,7 +75,7 @@ def counter(title: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
-def _lines() -> Callable[[str, str], None]:
+def lines_of_stages() -> Callable[[str, str], None]:
     """Fed with (stage, how far): a plain line for each stage as it begins, and one a minute while it lasts."""
     begun: set[str] = set()
     last = time.monotonic()

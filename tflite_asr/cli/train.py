@@ -10,7 +10,7 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tflite_asr.cli.options import JSON
-from tflite_asr.cli.terminal import notes, write_json
+from tflite_asr.cli.terminal import lines_of_stages, notes, write_json
 
 
 @click.command()
@@ -41,10 +41,13 @@ def train(
     from tflite_asr.training.loop import train as run
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=notes) as bar:
+    lines = lines_of_stages()
+    with Progress(*columns, console=notes, disable=not notes.is_interactive) as bar:
         task = bar.add_task("features", total=None)
 
         def tell(p: Any) -> None:
+            if p.stage == "features" and not notes.is_interactive:
+                lines(p.stage, f"{p.step} of {p.total}")
             if p.stage == "dev":
                 bar.console.print(
                     f"epoch {p.epoch}/{p.epochs}: loss {p.loss:.3f}, dev WER {100 * p.dev_wer:.2f} %"
