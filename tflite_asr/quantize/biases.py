@@ -65,7 +65,7 @@ def correct(data: bytes, corrections: Corrections) -> bytes:
 
 def summed(one: Corrections, other: Corrections) -> dict[str, np.ndarray]:
     """Both at once."""
-    return {name: one.get(name, 0.0) + other.get(name, 0.0) for name in {**one, **other}}
+    return {name: np.add(one.get(name, 0.0), other.get(name, 0.0)) for name in {**one, **other}}
 
 
 def corrected_products(data: bytes) -> list[str]:
