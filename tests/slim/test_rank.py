@@ -10,7 +10,7 @@ import pytest
 
 from tflite_asr.facts import ModelFacts
 from tflite_asr.slim import least_useful_block, rank_blocks, slim
-from tflite_asr.slim.rank import divergence
+from tflite_asr.slim.outputs import divergence
 
 
 def test_divergence_is_the_mean_over_frames_of_kl() -> None:
