@@ -27,7 +27,7 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP_INSTALL) setuptools wheel
-	$(PIP_INSTALL) --no-build-isolation --editable '.[export,train,dev]'
+	$(PIP_INSTALL) --no-build-isolation --editable '.[export,qat,train,dev]'
 	@touch $@
 
 demo: setup

@@ -28,6 +28,14 @@ def finish(data: bytes, ranges: Mapping[str, Range] | None = None) -> bytes:
     ranges: by tensor name, for a float tensor between two ops that are folded and that no QUANTIZE gave a
     scale.
     """
+    model = in_integers(data, ranges)
+    set_versions(model)
+    strip(model)
+    return write_model(model)
+
+
+def in_integers(data: bytes, ranges: Mapping[str, Range] | None = None) -> Any:
+    """The `ModelT` of `finish` while its tensors still bear their names: what low-bit training takes its grids from."""
     model = read_model(data)
     for graph in model.subgraphs:
         fold_float_islands(model, graph, ranges or {})
@@ -35,9 +43,7 @@ def finish(data: bytes, ranges: Mapping[str, Range] | None = None) -> bytes:
         drop_idle_clamps(model, graph)
         coarsen_small_constants(model, graph)
         share_scales_of_no_bias(model, graph)
-    set_versions(model)
-    strip(model)
-    return write_model(model)
+    return model
 
 
 def fold_float_islands(model: Any, graph: Any, ranges: Mapping[str, Range]) -> None:

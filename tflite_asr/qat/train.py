@@ -1,0 +1,235 @@
+"""Low-bit training: weights learn on the integer file's own grids; ranges follow what they see, then stand still."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from tflite_asr.errors import TfliteAsrError
+from tflite_asr.qat.batches import Examples, in_batches
+from tflite_asr.qat.graph import Graph, read_graph
+from tflite_asr.qat.network import QuantisedNetwork
+from tflite_asr.qat.twin import Twin, integer_twin, ranges_of
+from tflite_asr.quantize.calibrate import time_axes
+from tflite_asr.quantize.kept_whole import kept_whole
+from tflite_asr.quantize.ranges import Ranges
+from tflite_asr.quantize.schemes import Scheme
+from tflite_asr.quantize.trained import Trained, digest
+from tflite_asr.training.ctc import ctc_loss, divergence
+from tflite_asr.training.state import load_state, save_state
+from tflite_asr.training.steps import adamw, run_steps
+
+Tell = Callable[[int, float], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train.
+
+    steps: of the optimizer. batch: examples each. learning_rate: of AdamW, after `warmup` steps and before the line to
+    a tenth of it. frozen_share: of the steps, the last ones, in which ranges stand still. looks: how often before that
+    the grids are made anew of what was followed. decay: of the ranges' moving average. seed: of the order.
+    """
+
+    steps: int = 300
+    batch: int = 4
+    learning_rate: float = 2e-5
+    warmup: int = 20
+    frozen_share: float = 0.5
+    looks: int = 3
+    decay: float = 0.95
+    clip_norm: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch < 1:
+            raise TfliteAsrError(f"qat: {self.steps} steps of {self.batch}; give 1 or more of both")
+        if not 0 < self.learning_rate < 1:
+            raise TfliteAsrError(
+                f"qat: learning rate {self.learning_rate:g}; give one between 0 and 1, 2e-5 say"
+            )
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step, counted from 0."""
+        left = 1.0 - step / max(self.steps, 1)
+        return self.learning_rate * min(1.0, (step + 1) / max(self.warmup, 1)) * max(0.1, left)
+
+    def look_steps(self) -> tuple[int, ...]:
+        """After how many steps the grids are made anew; the last time for good."""
+        until = max(1, round(self.steps * (1.0 - self.frozen_share)))
+        return tuple(sorted({max(1, round(until * (i + 1) / self.looks)) for i in range(self.looks)}))
+
+
+Objective = Callable[[Any, Any, Any], Any]
+
+
+def toward_teacher(x: Any, y: Any, output: Any) -> Any:
+    """Nats a real frame: the divergence from what the float model said. y: (its output, mask)."""
+    said, mask = y
+    return ops.sum(divergence(said, output) * mask) / ops.sum(mask)
+
+
+def toward_text(blank_id: int) -> Objective:
+    """CTC's nats a character; the mask is the last input."""
+
+    def nats(x: Any, y: Any, output: Any) -> Any:
+        labels, lengths = y
+        frames = ops.cast(ops.sum(x[-1], axis=-1), "int32")
+        return ops.sum(ctc_loss(labels, output, lengths, frames, blank_id)) / ops.cast(
+            ops.sum(lengths), "float32"
+        )
+
+    return nats
+
+
+class _Trainer(keras.Model):
+    """A network and an objective."""
+
+    def __init__(self, network: QuantisedNetwork, objective: Objective) -> None:
+        super().__init__(name="trainer")
+        self.network, self.objective = network, objective
+        self.built = (
+            True  # nothing is left to be made, and Keras would trace the network once more to find that out
+        )
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        return self.network(list(inputs), training=training)
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        return self.objective(x, y, y_pred)
+
+
+def train_low_bit(
+    parts: Mapping[str, bytes],
+    signature: str,
+    ranges: Ranges,
+    examples: Callable[[Graph], Examples],
+    objective: Objective,
+    scheme: Scheme,
+    settings: Settings,
+    *,
+    ties: Iterable[Collection[str]] = (),
+    state: Path | None = None,
+    tell: Tell = lambda step, loss: None,
+) -> Trained:
+    """Weights and ranges of all windows, trained on one.
+
+    Args:
+        parts: signature to lowered float flatbuffer, the windows of one model.
+        signature: the one that is trained.
+        ranges: calibrated.
+        examples: of that signature.
+        objective: called with (x, y, the network's output); gives a scalar.
+        scheme: static, 8 bits.
+        ties: as `quantize` takes them.
+        state: file from which an interrupted training goes on; removed at the end.
+        tell: called with (steps done, mean loss of the last ones).
+
+    Raises:
+        TfliteAsrError: an op that is not known, an activation that stays in float, a loss that is no number, a state of
+            another training.
+    """
+    ties = tuple(ties)
+    data = parts[signature]
+    graph = read_graph(data, signature)
+    if len(graph.outputs) != 1:
+        raise TfliteAsrError(
+            f"{signature}: gives {', '.join(graph.outputs)}; low-bit training takes one output so far"
+        )
+
+    def twin_of(weights: Trained | None, found: Ranges) -> Twin:
+        return integer_twin(
+            data if weights is None else weights.written_into(data), graph, found, scheme, ties
+        )
+
+    began = {name: digest(graph.constants[name]) for name in graph.trained()}
+    first = twin_of(None, ranges)
+    network = QuantisedNetwork(
+        graph, first, ranges, time_axes(parts.values()), kept_whole(parts.values()), settings.decay
+    )
+    trainer = _Trainer(network, objective)
+    optimizer = adamw(settings.learning_rate, 0.0, settings.clip_norm)
+    trainer.compile(optimizer=optimizer, jit_compile=False)
+    optimizer.build(network.trainable_variables)
+    key = hashlib.sha256(
+        json.dumps([asdict(settings), sorted(began.items()), ranges.sha256]).encode()
+    ).hexdigest()
+    done: dict[str, Any] = {"step": 0, "key": key, "losses": [], "ranges": None}
+    if state is not None and state.is_file():
+        done = load_state(state, network, optimizer)
+        if done.get("key") != key:
+            raise TfliteAsrError(f"{state}: is of another training; remove it or write to another file")
+    batches = in_batches(examples(graph), settings.batch, settings.steps, settings.seed)
+    looks = settings.look_steps()
+    for start, end in _stretches(done["step"], settings.steps, looks):
+        losses = run_steps(
+            trainer,
+            batches[start:end],
+            partial(_rate, settings, start),
+            partial(_told, tell, start),
+            f"qat of {signature}",
+        )
+        done["losses"] += [round(one, 5) for one in losses]
+        done["step"] = end
+        if end in looks:
+            now = Trained(network.weights_now(), began, ranges)
+            twin = twin_of(now, network.ranges_now())
+            if end == looks[-1]:
+                frozen = ranges_of(twin, signature)
+                done["ranges"] = frozen.to_json()
+                twin = twin_of(now, frozen)
+            network.set_grids(twin)
+        if state is not None:
+            save_state(state, network, optimizer, done)
+    frozen = Ranges.from_json(done["ranges"])
+    trained = Trained(network.weights_now(), began, frozen)
+    how = {
+        "signature": signature,
+        "settings": asdict(settings),
+        "losses": done["losses"],
+        "trained_values": int(sum(one.size for one in trained.weights.values())),
+        "grids": len(network.grids),
+        "grids_moved": _moved(network, twin_of(trained, frozen)),
+    }
+    return Trained(trained.weights, began, frozen, how)
+
+
+def _rate(settings: Settings, start: int, step: int) -> float:
+    return settings.rate(start + step)
+
+
+def _told(tell: Tell, start: int, step: int, losses: list[float]) -> None:
+    tell(start + step, float(np.mean(losses[-20:])))
+
+
+def _stretches(done: int, steps: int, looks: Collection[int], longest: int = 100) -> list[tuple[int, int]]:
+    """From `done` to `steps`, cut where the grids are looked at and where the state is saved."""
+    ends = sorted({*looks, *range(longest, steps, longest), steps})
+    ends = [end for end in ends if done < end <= steps]
+    return list(zip([done, *ends[:-1]], ends, strict=True))
+
+
+def _moved(network: QuantisedNetwork, twin: Twin) -> int:
+    """How many grids of the file that is written are not those that the last steps had: none, or what was trained is
+    not what runs."""
+    before = ops.convert_to_numpy(network.grids).astype(np.float64)
+    network.set_grids(twin)
+    after = ops.convert_to_numpy(network.grids).astype(np.float64)
+    width = np.maximum((before[:, 1] - before[:, 0]) / 255.0, 1e-30)
+    return int((np.abs(after - before).max(axis=1) > 0.01 * width).sum())
