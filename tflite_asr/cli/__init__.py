@@ -22,6 +22,7 @@ from tflite_asr.cli.evaluate import evaluate
 from tflite_asr.cli.export import export
 from tflite_asr.cli.import_ import import_
 from tflite_asr.cli.prepare_core import prepare_core
+from tflite_asr.cli.qat import qat
 from tflite_asr.cli.shipped import demo, models
 from tflite_asr.cli.slim import slim
 from tflite_asr.cli.terminal import complain
@@ -122,6 +123,7 @@ for command in (
     bench,
     transcribe,
     train,
+    qat,
     slim,
     import_,
     calibrate,

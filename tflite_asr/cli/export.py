@@ -43,6 +43,11 @@ from tflite_asr.errors import TfliteAsrError
     "--repair", is_flag=True, help="Try integer-only remedies where int8 loses most; keep those that help."
 )
 @click.option(
+    "--qat",
+    metavar="FILE.npz",
+    help="Weights and ranges that tflite-asr qat trained, in the place of calibration.",
+)
+@click.option(
     "--frontend", "frontend_file", metavar="TOML", help="Front end of a model without a .toml beside it."
 )
 @click.option("--tokens", "tokens_file", metavar="FILE", help="Tokens of such a model, `piece id` a line.")
@@ -64,6 +69,7 @@ def export(
     budget_macs: float | None,
     calibrator: str,
     repair: bool,
+    qat: str | None,
     frontend_file: str | None,
     tokens_file: str | None,
     blank_id: int | None,
@@ -98,6 +104,7 @@ def export(
             budget_macs=budget_macs,
             calibrator=calibrator,
             repair=repair,
+            qat=qat,
             frontend=frontend,
             tokens=tokens,
             min_runtime=min_runtime,

@@ -5,6 +5,7 @@ The only place that strings the rooms together. Whatever touches TensorFlow runs
 
 from tflite_asr.pipeline.bundling import bundle_up, convert
 from tflite_asr.pipeline.chain import export, slim_checkpoint
+from tflite_asr.pipeline.low_bit import train_low_bit
 from tflite_asr.pipeline.model_files import demo_clips, demo_manifest, facts_of, model_path, shipped_models
 from tflite_asr.pipeline.preparation import (
     Prepared,
@@ -33,4 +34,5 @@ __all__ = [
     "slim_checkpoint",
     "span",
     "synthesize_inputs",
+    "train_low_bit",
 ]

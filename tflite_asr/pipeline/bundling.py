@@ -17,6 +17,7 @@ from tflite_asr.pipeline.preparation import Prepared, Progress
 from tflite_asr.quantize.build import FlatbufferResult, build_flatbuffers, build_given
 from tflite_asr.quantize.older import require_runtime
 from tflite_asr.quantize.schemes import Scheme
+from tflite_asr.quantize.trained import Trained
 from tflite_asr.report.card import model_card
 
 
@@ -27,9 +28,10 @@ def convert(
     min_runtime: str | None = None,
     calibrator: str = "min_max",
     repair: bool = False,
+    trained: Trained | None = None,
 ) -> list[FlatbufferResult]:
     """One flatbuffer a scheme, from the same model and inputs. min_runtime, calibrator, repair: as `export` takes
-    them."""
+    them. trained: what its `qat` holds, for a `.keras`."""
     settings: dict[str, Any] = {
         "calibrator": calibrator,
         "repair": walk if repair else None,
@@ -47,6 +49,7 @@ def convert(
         inputs,
         subsampling=ready.facts.subsampling if ready.facts else 1,
         **settings,
+        trained=trained,
         facts=ready.facts,
     )
 

@@ -14,7 +14,7 @@ from tflite_asr.errors import TfliteAsrError
 from tflite_asr.facts import ModelFacts, check_checkpoint_output
 from tflite_asr.frontend import FrontEnd
 from tflite_asr.pipeline.bundling import bundle_up, convert
-from tflite_asr.pipeline.model_files import facts_of, model_path
+from tflite_asr.pipeline.model_files import FLATBUFFER, facts_of, model_path
 from tflite_asr.pipeline.preparation import (
     Progress,
     check_budget,
@@ -24,9 +24,13 @@ from tflite_asr.pipeline.preparation import (
     span,
 )
 from tflite_asr.quantize.calibrators import check_calibrator
+from tflite_asr.quantize.schemes import Scheme
 from tflite_asr.quantize.schemes import scheme as scheme_named
+from tflite_asr.quantize.trained import Trained
 from tflite_asr.releases import known_runtime
 from tflite_asr.tokens import Tokens
+
+INT8 = "static_wi8_ai8"
 
 
 def export(
@@ -40,6 +44,7 @@ def export(
     budget_macs: float | None = None,
     calibrator: str = "min_max",
     repair: bool = False,
+    qat: str | Path | None = None,
     frontend: FrontEnd | None = None,
     tokens: Tokens | None = None,
     min_runtime: str | None = None,
@@ -61,6 +66,7 @@ def export(
         calibrator: how a range comes out of what was seen: "min_max", "moving_average", "percentile", "mse", "octav",
             or "auto", which tries them on inputs held back.
         repair: try integer-only remedies where int8 loses most, and keep those that help on inputs held back.
+        qat: what `train_low_bit` wrote of this model: its weights and ranges, with nothing calibrated or repaired.
         frontend, tokens: for a model without a `.toml`; without either the bundle is feature-only.
         min_runtime: the oldest TFLite that must run both flatbuffers, "2.14"; None for today's LiteRT.
         overwrite: replace a bundle that is there.
@@ -84,20 +90,34 @@ def export(
         raise TfliteAsrError(
             f"repair: scheme {chosen.name} has no ranges to repair; give a static scheme or leave it out"
         )
+    trained = _low_bit(qat, chosen, path, repair) if qat is not None else None
     check_output(out, overwrite)
     with prepared(
         path,
         facts,
         drop=specs,
-        calibration=str(calibration) if chosen.needs_ranges else None,
+        calibration=str(calibration) if chosen.needs_ranges and trained is None else None,
         seed=seed,
         budget_macs=budget_macs,
         progress=span(progress, 0.0, 0.4),
     ) as ready:
-        (result,) = convert(ready, [chosen], span(progress, 0.4, 0.95), oldest, calibrator, repair)
+        (result,) = convert(ready, [chosen], span(progress, 0.4, 0.95), oldest, calibrator, repair, trained)
         if progress is not None:
             progress("write the bundle", 0.95)
         return bundle_up(ready, result, out, overwrite, oldest)
+
+
+def _low_bit(qat: str | Path, chosen: Scheme, path: Path, repair: bool) -> Trained:
+    """Raises TfliteAsrError for what does not go with low-bit weights."""
+    if chosen.name != INT8:
+        raise TfliteAsrError(
+            f"{qat}: holds weights that were trained for {INT8}; leave out --scheme {chosen.name}"
+        )
+    if path.suffix == FLATBUFFER:
+        raise TfliteAsrError(f"{path}: {qat} was trained from a Keras model; give the .keras file")
+    if repair:
+        raise TfliteAsrError(f"{qat}: repair would change what was trained; leave one of the two out")
+    return Trained.load(qat)
 
 
 def slim_checkpoint(

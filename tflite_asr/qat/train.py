@@ -204,7 +204,7 @@ def train_low_bit(
         "settings": asdict(settings),
         "losses": done["losses"],
         "trained_values": int(sum(one.size for one in trained.weights.values())),
-        "grids": len(network.grids),
+        "grids": int(network.grids.shape[0]),
         "grids_moved": _moved(network, twin_of(trained, frozen)),
     }
     return Trained(trained.weights, began, frozen, how)
@@ -222,7 +222,7 @@ def _stretches(done: int, steps: int, looks: Collection[int], longest: int = 100
     """From `done` to `steps`, cut where the grids are looked at and where the state is saved."""
     ends = sorted({*looks, *range(longest, steps, longest), steps})
     ends = [end for end in ends if done < end <= steps]
-    return list(zip([done, *ends[:-1]], ends, strict=True))
+    return list(zip([done, *ends], ends, strict=False))
 
 
 def _moved(network: QuantisedNetwork, twin: Twin) -> int:

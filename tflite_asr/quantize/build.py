@@ -21,6 +21,7 @@ from tflite_asr.quantize.calibrators import AUTO, CALIBRATORS, check_calibrator
 from tflite_asr.quantize.child import Progress, report_progress, run_in_child
 from tflite_asr.quantize.ranges import Ranges
 from tflite_asr.quantize.schemes import Scheme, scheme
+from tflite_asr.quantize.trained import SOURCE, Trained
 
 Walk = Callable[[bytes, bytes, Iterable[Mapping[str, np.ndarray]], str], Sequence[Any]]
 
@@ -62,6 +63,7 @@ class _Order:
     facts: ModelFacts | None = None
     calibrator: str = "min_max"
     repair: Walk | None = None
+    trained: Trained | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ def build_flatbuffers(
     ranges: Ranges | None = None,
     calibrator: str = "min_max",
     repair: Walk | None = None,
+    trained: Trained | None = None,
     min_runtime: str | None = None,
     facts: ModelFacts | None = None,
     progress: Progress | None = None,
@@ -100,7 +103,8 @@ def build_flatbuffers(
     the batch axis); needed where a scheme is static and `ranges` is None. subsampling: feature frames that
     become one frame of `mask`. ties: sets of tensor names that get one scale. calibrator: one of
     `calibrators.CALIBRATORS`, or `auto`. repair: `measure.walk.walk`, if remedies are to be tried
-    (`repair.repair`). min_runtime: the TFLite release that is to run them
+    (`repair.repair`). trained: weights and ranges of static schemes, in the place of the model's and of calibration.
+    min_runtime: the TFLite release that is to run them
     (`older.fit_runtime`), None for today's. facts: the model's, for `lowered`. progress: called with (stage,
     fraction done). Raises TfliteAsrError, one line, for whatever goes wrong, the child's death included.
     """
@@ -115,9 +119,10 @@ def build_flatbuffers(
         facts=facts,
         calibrator=calibrator,
         repair=repair,
+        trained=trained,
     )
     check_calibrator(calibrator)
-    if ranges is None and not order.inputs:
+    if ranges is None and trained is None and not order.inputs:
         for one in order.schemes:
             if one.needs_ranges:
                 raise TfliteAsrError(
@@ -250,7 +255,9 @@ def _quantise(
     from tflite_asr.quantize.windows import merge
 
     made = _Calibrated(parts, order.ranges if one.needs_ranges else None)
-    if one.needs_ranges and made.ranges is None:
+    if one.needs_ranges and order.trained is not None:
+        made = _trained(parts, order.trained)
+    elif one.needs_ranges and made.ranges is None:
         made = _calibrate(parts, one, order, share.part(0.0, 0.5))
     finished = []
     for number, (signature, data) in enumerate(made.parts.items()):
@@ -273,6 +280,13 @@ class _Calibrated:
     ranges: Ranges | None
     corrections: Mapping[str, np.ndarray] = field(default_factory=dict)
     how: dict[str, Any] = field(default_factory=dict)
+
+
+def _trained(parts: Mapping[str, bytes], trained: Trained) -> _Calibrated:
+    """What was trained, as it was trained: nothing is equalised, repaired or corrected behind its back."""
+    how = {name: value for name, value in trained.how.items() if name != "losses"}
+    written = {signature: trained.written_into(data) for signature, data in parts.items()}
+    return _Calibrated(written, trained.ranges, how={"calibrator": SOURCE, SOURCE: how})
 
 
 def _calibrate(parts: Mapping[str, bytes], one: Scheme, order: _Order, share: _Share) -> _Calibrated:
