@@ -116,6 +116,21 @@ def test_a_tensor_bears_the_loss_of_those_before_it_and_its_grid_alone_does_not(
     assert negated.snr_db < 25.0
 
 
+def test_what_no_reader_tells_apart_is_no_loss():
+    """100.5 stands where 63.5 is the most: of no consequence to one that saturates at 60, and half so to one at 80."""
+    _, ended, _ = walk(
+        float_model(), int_model(), [{"features": FED}], "ctc_4", told_apart={"a/add": (-math.inf, 60.0)}
+    )
+    assert (ended.snr_db, ended.grid_snr_db, ended.share_clipped) == (120.0, 120.0, 0.0)
+    assert (ended.seen_low, ended.seen_high) == (1.5, 60.0)
+    _, cut, _ = walk(
+        float_model(), int_model(), [{"features": FED}], "ctc_4", told_apart={"a/add": (0.0, 80.0)}
+    )
+    signal = 1.5**2 + 2.5**2 + 3.5**2 + 80.0**2
+    assert cut.snr_db == pytest.approx(10 * math.log10(signal / (80.0 - 63.5) ** 2))
+    assert cut.share_clipped == 0.25
+
+
 def test_all_inputs_count_together():
     feeds = [{"features": FED}, {"features": np.zeros_like(FED)}]
     _, added, _ = walk(float_model(), int_model(), feeds, "ctc_4")

@@ -43,6 +43,8 @@ class TensorFidelity:
         share_clipped: part of the float values that lie outside the grid.
         low, high: the real values that the grid can hold; None where the tensor stayed float.
         seen_low, seen_high: extremes of the float values.
+
+    Where a walk was told what the readers of a tensor can tell apart, all of these are of the values cut to that.
     """
 
     name: str
@@ -75,6 +77,7 @@ def walk(
     feeds: Iterable[Feed],
     signature: str,
     *,
+    told_apart: Mapping[str, tuple[float, float]] | None = None,
     runtime: str = "litert",
 ) -> list[TensorFidelity]:
     """Every activation that both models compute, in the order of execution, inputs first.
@@ -86,6 +89,8 @@ def walk(
         feeds: of `signature`: input name to float32 array in the input's shape. Padding counts as any other value, so
             inputs that fill the window say most.
         signature: in both files.
+        told_apart: name to the interval outside of which nothing that reads the tensor sees a difference
+            (`quantize.saturating`): both sides are cut to it, so that a range that ends there on purpose is no loss.
         runtime: "litert" or "tflite-runtime".
 
     Raises:
@@ -94,7 +99,7 @@ def walk(
     pairs = pair_tensors(float_flatbuffer, int_flatbuffer, signature)
     one = _Kept(float_flatbuffer, signature, runtime)
     other = _Kept(int_flatbuffer, signature, runtime)
-    sums = [_Sums() for _ in pairs]
+    sums = [_Sums((told_apart or {}).get(pair.name)) for pair in pairs]
     for feed in feeds:
         one.run(feed)
         other.run(feed)
@@ -223,8 +228,9 @@ class _Kept:
 
 @dataclass
 class _Sums:
-    """What adds up over the inputs of a walk."""
+    """What adds up over the inputs of a walk. told_apart: as `walk` takes it, of one tensor."""
 
+    told_apart: tuple[float, float] | None = None
     signal: float = 0.0
     noise: float = 0.0
     grid_noise: float = 0.0
@@ -234,9 +240,12 @@ class _Sums:
     high: float = field(default=-np.inf)
 
     def add(self, real: np.ndarray, stored: np.ndarray, grid: TensorFacts) -> None:
+        held = _real(stored, grid)
+        if self.told_apart is not None:
+            real, held = np.clip(real, *self.told_apart), np.clip(held, *self.told_apart)
         wide = real.astype(np.float64)
         self.signal += float(np.square(wide).sum())
-        self.noise += float(np.square(_real(stored, grid) - wide).sum())
+        self.noise += float(np.square(held - wide).sum())
         self.count += real.size
         self.low, self.high = min(self.low, float(real.min())), max(self.high, float(real.max()))
         if grid.scale is not None:

@@ -23,7 +23,7 @@ from tflite_asr.quantize.ranges import Ranges
 from tflite_asr.quantize.schemes import Scheme, scheme
 from tflite_asr.quantize.trained import SOURCE, Trained
 
-Walk = Callable[[bytes, bytes, Iterable[Mapping[str, np.ndarray]], str], Sequence[Any]]
+Walk = Callable[..., Sequence[Any]]  # `measure.walk.walk`, which this room may not import
 
 _PACKAGES = ("tensorflow", "keras", "ai_edge_litert", "ai_edge_quantizer")
 
@@ -254,10 +254,10 @@ def _quantise(
     from tflite_asr.quantize.quantizer import quantize
     from tflite_asr.quantize.windows import merge
 
-    made = _Calibrated(parts, order.ranges if one.needs_ranges else None)
+    made = _Calibrated(parts, None)
     if one.needs_ranges and order.trained is not None:
         made = _trained(parts, order.trained)
-    elif one.needs_ranges and made.ranges is None:
+    elif one.needs_ranges:
         made = _calibrate(parts, one, order, share.part(0.0, 0.5))
     finished = []
     for number, (signature, data) in enumerate(made.parts.items()):
@@ -290,11 +290,15 @@ def _trained(parts: Mapping[str, bytes], trained: Trained) -> _Calibrated:
 
 
 def _calibrate(parts: Mapping[str, bytes], one: Scheme, order: _Order, share: _Share) -> _Calibrated:
-    """Ranges by the calibrator that was ordered, or by the one that `auto` finds; repaired where that was ordered."""
+    """Ranges that were given, by the calibrator that was ordered, or by the one that `auto` finds; repaired where that
+    was ordered. Given ranges without inputs leave biases as they are."""
     from tflite_asr.quantize.auto import choose
     from tflite_asr.quantize.calibrate import calibrate, lay_into_windows
     from tflite_asr.quantize.repair import repair
+    from tflite_asr.quantize.squares import corrections_of
 
+    if order.ranges is not None and not order.inputs:
+        return _Calibrated(parts, order.ranges)
     inputs, name = order.inputs or [], order.calibrator
     how: dict[str, Any] = {}
     settings: dict[str, Any] = {"subsampling": order.subsampling, "ties": order.ties}
@@ -318,13 +322,15 @@ def _calibrate(parts: Mapping[str, bytes], one: Scheme, order: _Order, share: _S
         how["repair"] = repaired.provenance()
         return _Calibrated(repaired.flatbuffers, repaired.ranges, repaired.corrections, how)
     sequences = lay_into_windows(inputs, parts, order.subsampling)
-    ranges = calibrate(
+    ranges = order.ranges or calibrate(
         parts,
         sequences,
         calibrator=CALIBRATORS[name],
-        progress=lambda done: share.tell("calibrate", done),
+        progress=lambda done: share.tell("calibrate", 0.9 * done),
     )
-    return _Calibrated(parts, ranges, how=how)
+    share.tell("correct biases", 0.9)
+    corrections = corrections_of(parts, sequences, ranges, order.ties, one)
+    return _Calibrated(parts, ranges, corrections, how | {"corrected_biases": len(corrections)})
 
 
 def describe(data: bytes) -> dict[str, Any]:

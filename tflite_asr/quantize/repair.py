@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from tflite_asr.quantize.auto import OutputError, clear_winner, hold_back, trial
-from tflite_asr.quantize.biases import Corrections, correct, mean_errors
+from tflite_asr.quantize.biases import Corrections, correct, mean_errors, summed
 from tflite_asr.quantize.build import Walk
-from tflite_asr.quantize.calibrate import lay_into_windows, observe, ranges_of
+from tflite_asr.quantize.calibrate import Sequences, lay_into_windows, observe, ranges_of
 from tflite_asr.quantize.calibrators import CALIBRATORS, Calibrator
 from tflite_asr.quantize.equalise import equalise
 from tflite_asr.quantize.finish import finish
@@ -31,7 +31,10 @@ from tflite_asr.quantize.ops import FIXED_OUTPUT, SAME_SCALE
 from tflite_asr.quantize.quantizer import Ties, quantize
 from tflite_asr.quantize.ranges import Ranges
 from tflite_asr.quantize.running import Feed
+from tflite_asr.quantize.saturating import told_apart
 from tflite_asr.quantize.schemes import Scheme
+from tflite_asr.quantize.serialize import read_model
+from tflite_asr.quantize.squares import corrections_of
 
 WORST = 24  # tensors that get another range tried
 TRIALS = 20  # int8 models built to try them
@@ -59,8 +62,8 @@ class Step:
 class Repaired:
     """What to quantise with.
 
-    flatbuffers: the float ones, equalised where that helped. ranges: of all inputs. corrections: of biases; {} for
-    none. steps: all that was tried.
+    flatbuffers: the float ones, equalised where that helped. ranges: of all inputs. corrections: of biases, those
+    that every export has (`squares`) among them. steps: all that was tried.
     """
 
     flatbuffers: dict[str, bytes]
@@ -88,10 +91,17 @@ class _Bench:
     seen: dict[str, Observed] = field(default_factory=dict)
     chosen: dict[str, Calibrator] = field(default_factory=dict)
     corrections: Corrections = field(default_factory=dict)
+    squares: Corrections = field(default_factory=dict)
 
     def look(self) -> None:
         laid = lay_into_windows(self.rest, self.flatbuffers, self.subsampling)
         self.seen, self.kept = observe(self.flatbuffers, laid), kept_whole(self.flatbuffers.values())
+        self.weigh_squares(laid)
+
+    def weigh_squares(self, laid: Sequences) -> None:
+        """What every export corrects (`squares`), with the ranges chosen so far."""
+        ranges = self.ranges(self.chosen)
+        self.squares = corrections_of(self.flatbuffers, laid, ranges, self.ties, self.scheme)
 
     def ranges(self, chosen: Mapping[str, Calibrator]) -> Ranges:
         return ranges_of(self.seen, self.calibrator, self.kept, chosen)
@@ -99,7 +109,7 @@ class _Bench:
     def named(self, chosen: Mapping[str, Calibrator], corrections: Corrections) -> bytes:
         """int8, with names."""
         data = quantize(self.flatbuffers[self.signature], self.ranges(chosen), self.ties, self.scheme)
-        return correct(data, corrections)
+        return correct(data, summed(self.squares, corrections))
 
     def int8(
         self, chosen: Mapping[str, Calibrator] | None = None, corrections: Corrections | None = None
@@ -124,7 +134,7 @@ def repair(
 
     flatbuffers: signature to float flatbuffer with stable names. inputs: as `lay_into_windows` takes them. walk:
     float and integer flatbuffer, feeds, signature -> `name`, `op` and `grid_snr_db` of every tensor
-    (`measure.walk.walk`). Raises TfliteAsrError where there is nothing to hold back.
+    (`measure.walk.walk`), and `told_apart` by name. Raises TfliteAsrError where there is nothing to hold back.
     """
     rest, held = hold_back(inputs)
     signature, feeds = trial(held, flatbuffers, subsampling)
@@ -137,15 +147,16 @@ def repair(
         steps += remedy(bench, walk)
     laid = lay_into_windows(inputs, bench.flatbuffers, subsampling)
     bench.seen = observe(bench.flatbuffers, laid)
+    bench.weigh_squares(laid)
     ranges = bench.ranges(bench.chosen)
     corrections = _mean_errors(bench, laid[signature]) if bench.corrections else {}
     progress(1.0)
-    return Repaired(dict(bench.flatbuffers), ranges, corrections, tuple(steps))
+    return Repaired(dict(bench.flatbuffers), ranges, summed(bench.squares, corrections), tuple(steps))
 
 
 def _equalise(bench: _Bench, walk: Walk) -> list[Step]:
     laid = lay_into_windows(bench.rest, bench.flatbuffers, bench.subsampling)
-    before = bench.flatbuffers, bench.seen
+    before = bench.flatbuffers, bench.seen, bench.squares
     made, factors = equalise(bench.flatbuffers, laid)
     if not factors:
         return []
@@ -155,7 +166,7 @@ def _equalise(bench: _Bench, walk: Walk) -> list[Step]:
     new = bench.error.snr_db(bench.int8())
     step = _judge("equalise channels", tuple(factors), old, new)
     if not step.kept:
-        bench.flatbuffers, bench.seen = before
+        bench.flatbuffers, bench.seen, bench.squares = before
     return [step]
 
 
@@ -163,10 +174,12 @@ def _other_ranges(bench: _Bench, walk: Walk) -> list[Step]:
     """Each calibrator's ranges for all of the worst tensors at once, then for halves of those that it did not help."""
     data = bench.int8()
     old = bench.error.snr_db(data)
-    walked = walk(bench.flatbuffers[bench.signature], data, bench.error.feeds, bench.signature)
+    here = bench.ranges(bench.chosen)
+    floats = bench.flatbuffers[bench.signature]
+    needed = told_apart(read_model(floats), here)
+    walked = walk(floats, data, bench.error.feeds, bench.signature, told_apart=needed)
     worst = worst_tensors(walked, bench.kept.whole)
     steps: list[Step] = []
-    here = bench.ranges(bench.chosen)
     queues = []
     for name, other in CALIBRATORS.items():
         there = ranges_of(bench.seen, other, bench.kept)

@@ -38,12 +38,21 @@ def narrow_saturated(model: Any, ranges: Ranges) -> Ranges:
 
     model: float, its tensors bearing the names of `ranges`.
     """
+    needed = told_apart(model, ranges)
+    return Ranges({name: _cut(found, needed.get(name, _ALL)) for name, found in ranges.items()})
+
+
+def told_apart(model: Any, ranges: Ranges) -> dict[str, Interval]:
+    """Tensor name to the interval outside of which no reader sees a difference.
+
+    model: float, its tensors bearing the names of `ranges`.
+    """
     needed: dict[str, Interval] = {}
     for graph in model.subgraphs:
         for index, interval in _needed(model, graph, ranges).items():
             name = text(graph.tensors[index].name)
             needed[name] = _hull(needed.get(name), interval)
-    return Ranges({name: _cut(found, needed.get(name, _ALL)) for name, found in ranges.items()})
+    return needed
 
 
 def _needed(model: Any, graph: Any, ranges: Ranges) -> dict[int, Interval]:

@@ -45,7 +45,8 @@ class Order:
 
     Attributes:
         model: the `.keras` or float `.tflite`. facts: with a front end and tokens.
-        arm: "noise", "synthetic", "synthetic:published" or "real". calibration: that, or the manifest of "real".
+        arm: "noise", "synthetic", "synthetic:published", "synthetic:labels" or "real". calibration: that, or the
+            manifest of "real".
         seed, budget_macs: of the inputs; None for the default budget.
         base: folder of the study's float side (`floats.make`).
         utterances: (corpus, record) of all that is heard. logits: file of their float logits.
@@ -129,7 +130,7 @@ def run_arm(order: Order) -> None:
             corpora=corpora,
             provenance=provenance,
             grids=_grids(parts, data),
-            walked=_walked(order, parts, data) if order.walked else {},
+            walked=_walked(order, parts, data, ranges) if order.walked else {},
         ).write(path)
 
 
@@ -214,14 +215,20 @@ def _grids(parts: Mapping[str, bytes], data: bytes) -> dict[str, tuple[float, fl
     return grids
 
 
-def _walked(order: Order, parts: Mapping[str, bytes], data: bytes) -> dict[str, list[TensorFidelity]]:
+def _walked(
+    order: Order, parts: Mapping[str, bytes], data: bytes, ranges: Ranges
+) -> dict[str, list[TensorFidelity]]:
     """Every tensor beside its float twin, corpus by corpus, on real speech that fills the window."""
+    from tflite_asr.quantize.saturating import told_apart
+    from tflite_asr.quantize.serialize import read_model
+
     assert order.facts.frontend is not None
     shapes = {signature: _input_shapes(data, signature) for signature, data in parts.items()}
     lengths = {signature: shape["features"][1] for signature, shape in shapes.items()}
     least = WALKED_SECONDS / order.facts.frontend.hop_seconds
     long_enough = [one for one, frames in lengths.items() if frames >= least]
     signature = min(long_enough, key=lengths.__getitem__, default=max(lengths, key=lengths.__getitem__))
+    needed = told_apart(read_model(parts[signature]), ranges)
     found = {}
     for corpus in dict.fromkeys(name for name, _ in order.utterances):
         heard = (one for name, one in order.utterances if name == corpus)
@@ -233,7 +240,7 @@ def _walked(order: Order, parts: Mapping[str, bytes], data: bytes) -> dict[str, 
             }
             for clip in clips
         ]
-        found[corpus] = walk(parts[signature], data, feeds, signature)
+        found[corpus] = walk(parts[signature], data, feeds, signature, told_apart=needed)
     return found
 
 
