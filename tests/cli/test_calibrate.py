@@ -45,6 +45,7 @@ def test_tables_verdicts_and_notes_are_printed(asked: dict) -> None:
     assert result.exit_code == 0, result.output
     text = " ".join(result.stdout.split())
     assert "min_max, near/dev: synthetic loses in SNR against real, -5.50 dB" in text
+    assert "synthetic loses to real: min_max, near/dev (-5.50 dB); min_max, far/dev (-1.50 dB)" in text
     assert "a note" in text
     assert "ranges against real calibration" in text
     assert asked["manifests"] == ("a.jsonl", "b.jsonl")
@@ -57,7 +58,7 @@ def test_json_page_and_plot_are_written(asked: dict, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     study = json.loads((tmp_path / "s.json").read_text())
     assert [row["arm"] for row in study["rows"]] == ["float32", "dynamic_wi8_afp32", "synthetic", "real"]
-    assert len(study["verdicts"]) == 2
+    assert len(study["verdicts"]) == 3
     page = (tmp_path / "s.html").read_text()
     assert page.count("<svg") == 1
     assert "near/dev: synthetic loses in SNR against real" in page

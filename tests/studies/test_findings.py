@@ -94,6 +94,17 @@ def test_where_synthetic_loses_is_said_in_words() -> None:
     assert "is level in SNR" in findings.sentence(far)
 
 
+def test_where_synthetic_loses_is_one_line_for_whom_it_loses_to() -> None:
+    real = outcome("real", errors=([0, 0], [2, 2]))
+    arm = outcome("synthetic", errors=([1, 1], [2, 2]), snr_db=([22, 24], [21, 22]))
+    assert findings.where_it_loses(
+        findings.losses([arm], [real]) + findings.losses([arm], [outcome("noise", snr_db=([9, 9], [9, 9]))])
+    ) == [
+        "synthetic loses to real: min_max, near/dev (-3.00 dB, +10.00 points)",
+        "synthetic loses to noise: nowhere (2 comparisons)",
+    ]
+
+
 def test_an_outcome_comes_back_from_its_file_as_it_was(tmp_path: Path) -> None:
     made = outcome("real", walked={"near/dev": [tensor("a", 25, 40)]})
     made.write(tmp_path / "one.json")

@@ -100,7 +100,7 @@ def synthesize(
     "arms",
     multiple=True,
     metavar="NAME",
-    help="noise, synthetic:published, synthetic, real; may be repeated. Default: all.",
+    help="noise, synthetic:published, synthetic, synthetic:labels, real; may be repeated. Default: all.",
 )
 @click.option(
     "--calibrator",

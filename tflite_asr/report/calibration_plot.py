@@ -18,6 +18,7 @@ COLOURS = {
     "noise": "#999999",
     "synthetic:published": "#E69F00",
     "synthetic": "#0072B2",
+    "synthetic:labels": "#CC79A7",
     "real": "#009E73",
 }
 
@@ -50,7 +51,7 @@ def draw(study: Row) -> Any:
     for corpus in corpora if walks else ():
         _along(axes.pop(0), walks, corpus)
     handles = {text: handle for axis in figure.axes for handle, text in _legend(axis)}
-    figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=4)
+    figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=5)
     return figure
 
 

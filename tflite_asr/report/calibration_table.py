@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -29,10 +29,15 @@ def comparison_tables(study: Row) -> Iterator[Table]:
 
 def points(difference: Row | None) -> str:
     """A paired difference of WER in points with its interval."""
+    return decibels(difference, 100.0)
+
+
+def decibels(difference: Row | None, factor: float = 1.0) -> str:
+    """A paired difference with its interval."""
     if difference is None:
         return "-"
-    middle, low, high = (100 * difference[key] for key in ("difference", "low", "high"))
-    return f"{middle:+.2f} ({low:+.2f} to {high:+.2f})"
+    middle, low, high = (factor * difference[key] for key in ("difference", "low", "high"))
+    return f"{middle:+.2f} ({low:+.2f}, {high:+.2f})"
 
 
 def fidelity(scores: Row) -> str:
@@ -49,7 +54,7 @@ def _name(row: Row) -> str:
 
 
 def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
-    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title=title, box=SIMPLE_HEAD, padding=0)
     for name in left:
         table.add_column(name, overflow="fold")
     for name in right:
@@ -57,64 +62,83 @@ def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
     return table
 
 
+def _by_calibrator(table: Table, rows: Sequence[Row], cells: Callable[[Row], Sequence[str]]) -> Table:
+    """A line for each row, under its calibrator's name: a column of these would not fit a terminal."""
+    above = ""
+    for row in rows:
+        if row["calibrator"] != above:
+            above = row["calibrator"]
+            table.add_section()
+            table.add_row(f"[bold]{above}")
+        table.add_row(row["arm"], *cells(row))
+    return table
+
+
 def _costs(study: Row) -> Table:
     counts = ", ".join(
         f"{name} ({one['utterances']} utterances)" for name, one in study["settings"]["corpora"].items()
     )
-    right = ["seeds", "bytes", "integer-only", "WER %", "points above float32 (95 %)", "above real"]
-    table = _table(f"{study['model']} on {counts}", ["arm", "calibrator"], right)
-    for row in study["rows"]:
-        table.add_row(
-            row["arm"],
-            row["calibrator"] or "-",
+    right = ["seeds", "bytes", "WER %", "points above\nfloat32 (95 %)", "points above\nreal (95 %)"]
+    table = _table(f"{study['model']} on {counts}", ["calibrator, arm"], right)
+    rest = dict.fromkeys(_name(row) for row in study["rows"] if not row["integer_only"])
+    table.caption = f"integer-only: all but {'; '.join(rest)}" if rest else "integer-only: all"
+    return _by_calibrator(
+        table,
+        study["rows"],
+        lambda row: (
             str(len(row["seeds"])),
             f"{row['bytes']:,}",
-            "yes" if row["integer_only"] else "no",
             percent(row["wer"]),
             points(row["against_float32"]),
             points(row["against_real"]),
-        )
-    return table
+        ),
+    )
 
 
 def _by_corpus(study: Row, corpus: str) -> Table:
-    right = ["WER %", "points above float32 (95 %)", "SNR dB (seeds), argmax %", "SNR above real, dB (95 %)"]
-    table = _table(corpus, ["arm", "calibrator"], right)
-    for row in study["rows"]:
+    right = [
+        "WER %",
+        "points above\nfloat32 (95 %)",
+        "SNR dB (seeds),\nargmax %",
+        "SNR above real,\ndB (95 %)",
+    ]
+
+    def cells(row: Row) -> Sequence[str]:
         scores = row["corpora"][corpus]
-        gap = scores["snr_db_against_real"]
-        table.add_row(
-            row["arm"],
-            row["calibrator"] or "-",
+        return (
             percent(scores["wer"]),
             points(scores["against_float32"]),
             fidelity(scores),
-            f"{gap['difference']:+.2f} ({gap['low']:+.2f} to {gap['high']:+.2f})" if gap else "-",
+            decibels(scores["snr_db_against_real"]),
         )
-    return table
+
+    return _by_calibrator(_table(corpus, ["calibrator, arm"], right), study["rows"], cells)
 
 
 def _overlaps(rows: Sequence[Row]) -> Table:
-    names = ("tensors", "twice as wide, %", "clipping 5 %, %", "width, median", "outside %, median")
-    table = _table(
-        "ranges against real calibration (real: against another draw)", ["arm", "calibrator"], names
-    )
-    for row in rows:
-        table.add_row(
-            row["arm"],
-            row["calibrator"],
+    names = ("tensors", "twice as\nwide, %", "clipping\n5 %, %", "width,\nmedian", "outside %,\nmedian")
+    table = _table("ranges against real calibration (real: against another draw)", ["calibrator, arm"], names)
+    return _by_calibrator(
+        table,
+        rows,
+        lambda row: (
             str(row["tensors"]),
             percent(row["too_wide"], 1),
             percent(row["clipping"], 1),
             f"{row['median_width_ratio']:.2f}",
             percent(row["median_outside"], 1),
-        )
-    return table
+        ),
+    )
 
 
 def _tensors(title: str, rows: Sequence[Row]) -> Table:
     corpora = list(rows[0]["snr_db"]) if rows else []
-    right = [*(f"{name}: SNR dB" for name in corpora), "its grid alone, dB", "clipped %", "width"]
+    right = [
+        *(f"{_corpus(name, corpora)}\nSNR dB" for name in corpora),
+        "its grid\nalone",
+        "clipped\n%",
+        "width",
+    ]
     table = _table(title, ["tensor"], right)
     for row in rows:
         table.add_row(
@@ -127,9 +151,15 @@ def _tensors(title: str, rows: Sequence[Row]) -> Table:
     return table
 
 
+def _corpus(name: str, all_names: Sequence[str]) -> str:
+    """Without its split, where that leaves it its own."""
+    first = name.partition("/")[0]
+    return first if sum(one.partition("/")[0] == first for one in all_names) == 1 else name
+
+
 def _blamed(loss: Row) -> Table:
     title = f"{_name(loss)}, {loss['corpus']}: grids that cost more than real calibration's"
-    right = ["its grid alone, dB", "real's", "SNR dB", "real's", "clipped %", "width"]
+    right = ["its grid\nalone, dB", "real's", "SNR dB", "real's", "clipped\n%", "width"]
     table = _table(title, ["tensor"], right)
     for row in loss["tensors"]:
         keys = ("grid_snr_db", "real_grid_snr_db", "snr_db", "real_snr_db")

@@ -1,4 +1,5 @@
-"""Calibration without data beside calibration on data: noise, the published recipe, ours, and real speech.
+"""Calibration without data beside calibration on data: noise, the published recipe, ours, ours pulled toward labels,
+and real speech.
 
 Every arm runs under every calibrator with every seed, and is judged on the same speech against the same float model:
 WER by paired bootstrap, SNR and agreement of the logits, bytes, ranges and, tensor by tensor, a walk. Real speech
@@ -29,8 +30,9 @@ from tflite_asr.studies.arms import Order, hear, run_arm
 from tflite_asr.studies.outcome import Outcome
 from tflite_asr.studies.speech import MOST_CLIPS, Speech, divide
 
-PUBLISHED = "synthetic:published"
-ARMS = ("noise", PUBLISHED, findings.SYNTHETIC, findings.REAL)
+PUBLISHED, LABELS = "synthetic:published", "synthetic:labels"
+ARMS = ("noise", PUBLISHED, findings.SYNTHETIC, LABELS, findings.REAL)
+FITS_SOME = (PUBLISHED, LABELS)  # models without batch norm, or without CTC logits, do without one of these
 # What shapes a result: a change in any of these makes kept results stale.
 _SOURCES = (
     "audio.py audit.py decoding frontend lowering measure models pipeline quantize runtime synthesis "
@@ -49,7 +51,7 @@ class Comparison:
         overlaps: rows of `findings.overlap`, with arm and calibrator.
         worst: rows of arm, calibrator, seed and `findings.worst_tensors`.
         walks: `tensors`, the names in the order of execution, and `rows` of arm, calibrator, seed and SNR by corpus.
-        losses: of `findings.losses`, synthetic against real, the published recipe and noise.
+        losses: of `findings.losses`, synthetic against real, the published recipe, noise and labels.
         notes: what a reader must know: where the calibration speech comes from, arms left out.
         settings: seeds, budgets, utterances and words of each corpus.
         outcomes: everything that the rows are made of.
@@ -68,7 +70,8 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, without the outcomes."""
         values = {name: value for name, value in vars(self).items() if name != "outcomes"}
-        return {**values, "verdicts": [findings.sentence(one) for one in self.losses]}
+        sentences = [findings.sentence(one) for one in self.losses]
+        return {**values, "verdicts": findings.where_it_loses(self.losses) + sentences}
 
 
 def compare(
@@ -96,8 +99,8 @@ def compare(
         arms: of `ARMS`.
         calibrators: of `CALIBRATOR_NAMES`; none for all but "auto", which is one of the others.
         seeds: how many; 0, 1, ...
-        budget_macs, published_budget_macs: multiply-adds that synthesis may spend, ours and the published recipe;
-            None for its default.
+        budget_macs, published_budget_macs: multiply-adds that synthesis may spend, ours (toward labels too) and the
+            published recipe; None for its default.
         limit: of each manifest, its first utterances only.
         work: folder that keeps what is done; a study that was interrupted goes on from there.
         jobs: arms at a time, each in a process of its own.
@@ -129,7 +132,7 @@ def compare(
     )
     study = _Study(path, facts, folder, speech, names, jobs)
     base, dynamic = study.float_side(span(progress, 0.0, 0.1))
-    budgets = {PUBLISHED: published_budget_macs, findings.SYNTHETIC: budget_macs}
+    budgets = {PUBLISHED: published_budget_macs, findings.SYNTHETIC: budget_macs, LABELS: budget_macs}
     outcomes = study.run([one for one in ARMS if one in arms], seeds, budgets, span(progress, 0.1, 1.0))
     settings = {
         "seeds": seeds,
@@ -215,7 +218,7 @@ class _Study:
         return found
 
     def _work(self, orders: Sequence[Order], progress: Progress | None) -> dict[str, str]:
-        """Carry out the orders. Returns arm to why it cannot be: the published recipe does not fit every model."""
+        """Carry out the orders. Returns arm to why it cannot be, for those that do not fit every model."""
         done = [0.0] * len(orders)
         failed: dict[str, str] = {}
         stopped = threading.Event()
@@ -235,7 +238,7 @@ class _Study:
             try:
                 run_in_child(run_arm, order, stage=f"{order.arm}, seed {order.seed}", progress=tell)
             except TfliteAsrError as error:
-                if order.arm != PUBLISHED:
+                if order.arm not in FITS_SOME:
                     raise
                 failed[order.arm] = str(error)
 
@@ -332,7 +335,7 @@ def conclude(
                 walks["tensors"] = [one.name for one in next(iter(walked.values()))]
                 along = {corpus: [round(one.snr_db, 2) for one in some] for corpus, some in walked.items()}
                 walks["rows"].append(labels | {"snr_db": along})
-        for others in (real, by_arm[PUBLISHED], by_arm["noise"]):
+        for others in (real, by_arm[PUBLISHED], by_arm["noise"], by_arm[LABELS]):
             if ours and others:
                 lost += findings.losses(ours, others)
     return Comparison(model, rows, overlaps, worst, walks, lost, notes, settings, [base, dynamic, *outcomes])

@@ -234,3 +234,24 @@ def sentence(loss: Row) -> str:
         f"{snr['difference']:+.2f} dB ({snr['low']:+.2f} to {snr['high']:+.2f}); WER "
         f"{100 * wer['difference']:+.2f} points ({100 * wer['low']:+.2f} to {100 * wer['high']:+.2f}), {lean}"
     )
+
+
+def where_it_loses(losses: Sequence[Row]) -> list[str]:
+    """A line for whoever synthetic was held against: under which calibrator it loses to them, and where."""
+    found = []
+    for against in dict.fromkeys(one["against"] for one in losses):
+        some = [one for one in losses if one["against"] == against]
+        lost = [
+            f"{one['calibrator']}, {one['corpus']} ({_what(one)})"
+            for one in some
+            if one["loses_snr"] or one["loses_wer"]
+        ]
+        places = "; ".join(lost) or f"nowhere ({len(some)} comparisons)"
+        found.append(f"{some[0]['arm']} loses to {against}: {places}")
+    return found
+
+
+def _what(loss: Row) -> str:
+    snr = f"{loss['snr_db']['difference']:+.2f} dB" if loss["loses_snr"] else ""
+    wer = f"{100 * loss['wer']['difference']:+.2f} points" if loss["loses_wer"] else ""
+    return ", ".join(one for one in (snr, wer) if one)
