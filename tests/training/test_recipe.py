@@ -38,6 +38,7 @@ def test_a_recipe_is_read_with_its_defaults(tmp_path: Path) -> None:
         ("conformer-ctc", "conformer", "shipped"),
         ("quartznet", "quartznet", "small"),
         ("jasper", "jasper", "small"),
+        ("speech-transformer", "transformer", "shipped"),
     ],
 )
 def test_the_shipped_recipes_read(repository: Path, name: str, architecture: str, size: str) -> None:

@@ -1,4 +1,4 @@
-"""Layers that Keras lacks: gated linear unit, padding mask, self-attention with relative positions."""
+"""Layers that Keras lacks: gated linear unit, padding mask, attention, positions as sinusoids."""
 
 from __future__ import annotations
 
@@ -196,6 +196,95 @@ class RelativeAttention(keras.layers.Layer):
             "lookahead": self.lookahead,
             "use_bias": self.use_bias,
         }
+
+
+@keras.saving.register_keras_serializable(package="tflite_asr")
+class AttentionHeads(keras.layers.Layer):
+    """Scaled dot-product attention of several heads over what was projected before: no weights of its own.
+
+    Call with queries float32 [batch, queries, inner], keys [batch, keys, inner], values [batch, keys, inner] and,
+    where not all keys may be seen, mask [batch, keys] (1 visible, 0 not); gives [batch, queries, inner]. inner is heads
+    times the channels of one; `causal`: query i sees keys 0 to i.
+    """
+
+    def __init__(self, heads: int, causal: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.heads, self.causal = heads, causal
+
+    def split_heads(self, x):
+        """[batch, length, inner] to [batch, heads, length, inner / heads]."""
+        length = ops.shape(x)[1]
+        return ops.transpose(
+            ops.reshape(x, (-1, length, self.heads, x.shape[-1] // self.heads)), (0, 2, 1, 3)
+        )
+
+    def visible(self, queries, keys, mask):
+        """1 where a query may see a key, float32 [batch or 1, queries or 1, keys]; None where every one may."""
+        seen = None if mask is None else ops.expand_dims(ops.cast(mask, queries.dtype), 1)
+        if self.causal:
+            past = ops.expand_dims(ops.arange(ops.shape(keys)[1]), 0) <= ops.expand_dims(
+                ops.arange(ops.shape(queries)[1]), 1
+            )
+            past = ops.expand_dims(ops.cast(past, queries.dtype), 0)
+            seen = past if seen is None else seen * past
+        return seen
+
+    def call(self, queries, keys, values, mask=None):
+        scale = 1.0 / math.sqrt(queries.shape[-1] // self.heads)
+        transposed = ops.transpose(self.split_heads(keys), (0, 1, 3, 2))
+        scores = ops.matmul(self.split_heads(queries * scale), transposed)
+        seen = self.visible(queries, keys, mask)
+        if seen is not None:
+            scores = scores + ops.expand_dims(1.0 - seen, 1) * -1e9
+        mixed = ops.matmul(ops.softmax(scores, axis=-1), self.split_heads(values))
+        return ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (-1, ops.shape(queries)[1], values.shape[-1]))
+
+    def compute_output_shape(self, queries_shape, keys_shape=None, values_shape=None, mask_shape=None):
+        return (*queries_shape[:2], (values_shape or queries_shape)[-1])
+
+    def get_config(self):
+        return {**super().get_config(), "heads": self.heads, "causal": self.causal}
+
+
+@keras.saving.register_keras_serializable(package="tflite_asr")
+class SinusoidalPositions(keras.layers.Layer):
+    """x [batch, length, channels] plus the sinusoids of its positions (Vaswani et al. 2017, section 3.5).
+
+    They count from 0, or from `position` int32 [batch, 1] where that is given: then length is 1, and positions go up to
+    `longest` - 1.
+    """
+
+    def __init__(self, longest: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.longest = longest
+
+    def table(self, length: int, channels: int) -> np.ndarray:
+        """float32 [length, channels], sines and cosines by turns."""
+        angle = np.arange(length)[:, None] * np.exp(
+            np.arange(0, channels, 2) * (-math.log(10000.0) / channels)
+        )
+        pairs = np.stack([np.sin(angle), np.cos(angle)], axis=-1).reshape(length, -1)
+        return pairs[:, :channels].astype(np.float32)
+
+    def call(self, inputs, position=None):
+        channels = inputs.shape[-1]
+        if position is not None:
+            return inputs + ops.take(
+                ops.convert_to_tensor(self.table(self.longest, channels)), position, axis=0
+            )
+        if inputs.shape[1] is not None:
+            return inputs + self.table(inputs.shape[1], channels)
+        length = ops.shape(inputs)[1]
+        frequency = np.exp(np.arange(0, channels, 2) * (-math.log(10000.0) / channels)).astype(np.float32)
+        angle = ops.expand_dims(ops.cast(ops.arange(length), "float32"), -1) * frequency
+        pairs = ops.reshape(ops.stack([ops.sin(angle), ops.cos(angle)], axis=-1), (length, -1))
+        return inputs + ops.cast(pairs[:, :channels], inputs.dtype)
+
+    def compute_output_shape(self, inputs_shape, position_shape=None):
+        return inputs_shape
+
+    def get_config(self):
+        return {**super().get_config(), "longest": self.longest}
 
 
 def relative_shift(scores, frames):

@@ -15,6 +15,8 @@ from tflite_asr.errors import TfliteAsrError
 from tflite_asr.models.conformer import SIZES, ConformerConfig, build_conformer
 from tflite_asr.models.quartznet import JASPER_SIZES, QUARTZNET_SIZES, QuartzNetConfig, build_quartznet
 from tflite_asr.models.torch_names import allow_dots
+from tflite_asr.models.transformer import SIZES as TRANSFORMER_SIZES
+from tflite_asr.models.transformer import TransformerConfig, build_transformer
 
 allow_dots()
 _PROBE = keras.Input((1,))
@@ -25,6 +27,7 @@ ARCHITECTURES: dict[str, tuple[type, Callable[[Any], keras.Model], dict[str, Any
     "conformer": (ConformerConfig, build_conformer, SIZES),
     "quartznet": (QuartzNetConfig, build_quartznet, QUARTZNET_SIZES),
     "jasper": (QuartzNetConfig, build_quartznet, JASPER_SIZES),
+    "transformer": (TransformerConfig, build_transformer, TRANSFORMER_SIZES),
 }
 
 

@@ -22,7 +22,7 @@ FREE = frozenset(
     "Identity MaxPooling1D MaxPooling2D AveragePooling1D AveragePooling2D GlobalAveragePooling1D "
     "GlobalAveragePooling2D GlobalMaxPooling1D GlobalMaxPooling2D GatedLinearUnit Mask Sigmoid Silu Gelu Tanh "
     "Relu Relu6 Exp Negative Rsqrt Sqrt Square Mean Sum Max Power Divide Transpose Squeeze ExpandDims Cast GetItem "
-    "Split Stack Pad SoftmaxOp BroadcastTo Where".split()
+    "SinusoidalPositions Split Stack Pad SoftmaxOp BroadcastTo Where".split()
 )
 
 
@@ -74,10 +74,16 @@ def cost(model: keras.Model, frames: int | None = None) -> Cost:
     return Cost(macs, found.by_layer, tuple(dict.fromkeys(found.uncounted)), found.values)
 
 
+# Letters come at about 12 a second, and a frame is 10 ms.
+FRAMES_PER_TOKEN = 8
+
+
 def _static(tensor: Any, frames: int | None) -> Any:
     """A symbolic input with batch 1 and the time axis filled in. A rank-2 input is a mask: its length stays open,
-    no multiply-add hangs on it."""
+    no multiply-add hangs on it; of integers it is the tokens that a decoder is told, one to `FRAMES_PER_TOKEN`."""
     shape = [1, *tensor.shape[1:]]
+    if len(shape) == 2 and shape[1] is None and frames is not None and "int" in tensor.dtype:
+        shape[1] = max(1, frames // FRAMES_PER_TOKEN)
     if len(shape) > 2 and shape[1] is None:
         shape[1] = frames
     if None in shape[2:] or (len(shape) > 2 and shape[1] is None):
@@ -185,6 +191,11 @@ def _relative_attention(layer: Any, shapes: list[Shape], out: Shape) -> int:
     return macs
 
 
+def _heads(layer: Any, shapes: list[Shape], out: Shape) -> int:
+    """Our own, over what was projected before: two products, hidden scores among them."""
+    return 2 * math.prod(shapes[0]) * shapes[1][1]
+
+
 def _matmul(operation: Any, shapes: list[Shape], out: Shape) -> int:
     return math.prod(out) * shapes[0][-1]
 
@@ -212,6 +223,7 @@ RULES: dict[str, Callable[[Any, list[Shape], Shape], int]] = {
     "SeparableConv1D": _separable,
     "SeparableConv2D": _separable,
     "MultiHeadAttention": _attention,
+    "AttentionHeads": _heads,
     "RelativeAttention": _relative_attention,
     "Matmul": _matmul,
     "SimpleRNN": _recurrent(1),

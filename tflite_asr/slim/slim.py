@@ -66,10 +66,10 @@ def slim(
     )
     smaller_config = replace(config, dropped=dropped)
     smaller = build(facts.architecture, smaller_config)
-    carry_weights(model, smaller, set(dropped) - set(config.dropped))
+    carry_weights(model, smaller, set(smaller_config.dropped) - set(config.dropped), (config, smaller_config))
     frames = max(facts.windows)
     report = SlimReport(
-        dropped=dropped,
+        dropped=smaller_config.dropped,
         parameters_before=count_parameters(model),
         parameters_after=count_parameters(smaller),
         macs_before=count_macs(model, frames),
@@ -90,20 +90,27 @@ def model_config(facts: ModelFacts) -> Any:
         ) from error
 
 
-def carry_weights(source: keras.Model, target: keras.Model, dropped: set[str]) -> None:
+def carry_weights(
+    source: keras.Model, target: keras.Model, dropped: set[str], configs: tuple[Any, Any] | None = None
+) -> None:
     """Copy every weight of `target` from the weight of `source` with the same layer and name.
+
+    configs: of both; of an attention that lost heads, the channels of those that are left are copied.
 
     Raises:
         TfliteAsrError: a weight of `target` that `source` lacks or has in another shape; a weight of `source` that
             neither `target` nor a dropped path accounts for. Nothing is copied then.
     """
     ours, theirs = _weights(source), _weights(target)
+    values: dict[str, np.ndarray] = {}
     for path, weight in theirs.items():
         if path not in ours:
             raise TfliteAsrError(f"{source.name}: has no weight {path}; its facts describe another model")
-        if tuple(ours[path].shape) != tuple(weight.shape):
+        value = np.asarray(keras.ops.convert_to_numpy(ours[path]))
+        values[path] = _of_kept_heads(path, value, tuple(weight.shape), configs)
+        if values[path].shape != tuple(weight.shape):
             raise TfliteAsrError(
-                f"{source.name}: weight {path} is {tuple(ours[path].shape)}, "
+                f"{source.name}: weight {path} is {values[path].shape}, "
                 f"its config says {tuple(weight.shape)}; its facts describe another model"
             )
     lost = [path for path in ours if path not in theirs and not _explained(path, dropped)]
@@ -112,7 +119,21 @@ def carry_weights(source: keras.Model, target: keras.Model, dropped: set[str]) -
             f"{source.name}: weight {lost[0]} is not in its config; its facts describe another model"
         )
     for path, weight in theirs.items():
-        weight.assign(np.asarray(keras.ops.convert_to_numpy(ours[path])))
+        weight.assign(values[path])
+
+
+def _of_kept_heads(
+    path: str, value: np.ndarray, shape: tuple[int, ...], configs: tuple[Any, Any] | None
+) -> np.ndarray:
+    """A weight of an attention without the channels of heads that the second config lacks; any other as it is."""
+    if configs is None or not hasattr(configs[0], "kept_channels") or len(shape) != value.ndim:
+        return value
+    before, after = (config.kept_channels(path.rsplit(".", 2)[0]) for config in configs)
+    places = [before.index(channel) for channel in after if channel in before]
+    for axis, (had, wanted) in enumerate(zip(value.shape, shape, strict=True)):
+        if had != wanted and (had, wanted) == (len(before), len(after)):
+            value = np.take(value, places, axis=axis)
+    return value
 
 
 def _weights(model: keras.Model) -> dict[str, Any]:

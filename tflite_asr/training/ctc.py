@@ -5,6 +5,8 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from tflite_asr.training.data import Batch
+
 
 class CTCTrainer(keras.Model):
     """Trains a CTC model in place; its weights are the model's own.
@@ -37,6 +39,10 @@ class CTCTrainer(keras.Model):
         if intermediate:
             middle = model.layers[-1](model.get_layer(intermediate[0]).output)
             self.outputs_model = keras.Model(model.inputs, [model.output, middle])
+
+    def fed(self, batch: Batch) -> Batch:
+        """What a step is taken on, from what the data gives."""
+        return batch
 
     def call(self, inputs, training=None):
         return self.outputs_model(list(inputs), training=training)

@@ -7,6 +7,8 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,15 @@ from tflite_asr.facts import ModelFacts
 from tflite_asr.frontend import FrontEnd
 from tflite_asr.models import ARCHITECTURES, build, load_model
 from tflite_asr.models.registry import config_class
+from tflite_asr.models.transformer import TransformerConfig
 from tflite_asr.tokens import CHARACTERS, Tokens
 from tflite_asr.training.ctc import CTCTrainer
-from tflite_asr.training.data import Corpus, evaluation_batches, measure_normalisation, training_batches
+from tflite_asr.training.data import Batch, Corpus, measure_normalisation, training_batches
 from tflite_asr.training.recipe import Recipe
+from tflite_asr.training.sequence import SequenceTrainer
 from tflite_asr.training.state import load_state, save_state
 from tflite_asr.training.steps import adamw, run_steps
+from tflite_asr.training.transcripts import AttentionTranscriber, CTCTranscriber, transcripts
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ def train(
     cache: str | Path = "build/features",
     progress: Callable[[Progress], None] | None = None,
 ) -> dict[str, Any]:
-    """Train a CTC model.
+    """Train a CTC model, or an encoder-decoder with CTC, whose dev WER is that of its decoder.
 
     Writes `out` (best by pooled dev WER) with its facts, `NAME.history.jsonl` (a line an epoch) and `NAME.state.npz`,
     from which the next call with the same arguments goes on; the state is removed by the user, not by us.
@@ -90,9 +95,7 @@ def train(
     else:
         teacher, frontend = None, measure_normalisation(corpora, raw)
     model = build(recipe.architecture, config)
-    trainer = CTCTrainer(
-        model, tokens.blank_id, _intermediate(recipe, model), teacher and (teacher, recipe.teacher_weight)
-    )
+    trainer, transcriber = _objective(recipe, model, config, tokens, teacher)
     optimizer = adamw(recipe.learning_rate, recipe.weight_decay, recipe.clip_norm)
     trainer.compile(optimizer=optimizer, jit_compile=keras.backend.backend() == "jax")
     state_path = out.with_suffix(".state.npz")
@@ -123,16 +126,10 @@ def train(
         def told(i: int, losses: list[float], epoch: int = epoch, steps: int = len(batches)) -> None:
             tell(Progress("train", epoch + 1, recipe.epochs, i, steps, float(np.mean(losses[-100:]))))
 
-        losses = run_steps(trainer, batches, rate, told, f"{recipe.name}: epoch {epoch + 1}")
+        fed = [partial(_fed, trainer, make) for make in batches]
+        losses = run_steps(trainer, fed, rate, told, f"{recipe.name}: epoch {epoch + 1}")
         step += len(batches)
-        wers = {f"{c.path.parent.name}-{c.path.stem}": c for c in dev_corpora}
-        texts = {
-            name: transcripts(model, c, frontend, config.subsampling, tokens) for name, c in wers.items()
-        }
-        per_corpus = {n: jiwer.wer([r.text for r in wers[n].rows], texts[n]) for n in wers}
-        pooled = jiwer.wer(
-            [r.text for c in wers.values() for r in c.rows], [t for ts in texts.values() for t in ts]
-        )
+        pooled, per_corpus, others = _dev_wers(transcriber, dev_corpora, frontend, config.subsampling)
         if pooled < done["best_dev_wer"]:
             done["best_dev_wer"], done["best_epoch"] = pooled, epoch + 1
             _save_best(out, model, facts, epoch + 1, pooled, per_corpus)
@@ -144,6 +141,7 @@ def train(
             "loss": round(float(np.mean(losses)), 4),
             "dev_wer": round(pooled, 4),
             **{f"dev_wer_{n}": round(w, 4) for n, w in per_corpus.items()},
+            **{f"dev_wer_by_{n}": round(w, 4) for n, w in others.items()},
             "learning_rate": round(float(optimizer.learning_rate), 7),
             "seconds": round(time.monotonic() - started, 1),
         }
@@ -164,6 +162,44 @@ def _config(recipe: Recipe, mels: int, pieces: int) -> Any:
             f"{recipe.name}: [config] unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}"
         )
     return replace(sizes[recipe.size], **recipe.config, mels=mels, pieces=pieces)
+
+
+def _objective(
+    recipe: Recipe, model: keras.Model, config: Any, tokens: Tokens, teacher: keras.Model | None
+) -> tuple[CTCTrainer, CTCTranscriber]:
+    """What trains the model, and what reads it on dev."""
+    taught = teacher and (teacher, recipe.teacher_weight)
+    if isinstance(config, TransformerConfig):
+        weights = recipe.ctc_weight, recipe.label_smoothing
+        joint = SequenceTrainer(model, tokens.blank_id, *weights, taught)
+        return joint, AttentionTranscriber(model, config, tokens)
+    trainer = CTCTrainer(model, tokens.blank_id, _intermediate(recipe, model), taught)
+    return trainer, CTCTranscriber(model, tokens)
+
+
+def _fed(trainer: CTCTrainer, make: Callable[[], Batch]) -> Batch:
+    return trainer.fed(make())
+
+
+def _dev_wers(
+    transcriber: CTCTranscriber, corpora: Sequence[Corpus], frontend: FrontEnd, subsampling: int
+) -> tuple[float, dict[str, float], dict[str, float]]:
+    """Word error rates: of all corpora, of each, and of all by each further decoder that the model has."""
+    found = [transcripts(transcriber, corpus, frontend, subsampling) for corpus in corpora]
+    references = [[row.text for row in corpus.rows] for corpus in corpora]
+
+    def pooled(decoder: str) -> float:
+        spoken, heard = (
+            list(chain.from_iterable(some)) for some in (references, [t[decoder] for t in found])
+        )
+        return jiwer.wer(spoken, heard)
+
+    first, *others = found[0]
+    per_corpus = {
+        f"{corpus.path.parent.name}-{corpus.path.stem}": jiwer.wer(reference, texts[first])
+        for corpus, reference, texts in zip(corpora, references, found, strict=True)
+    }
+    return pooled(first), per_corpus, {decoder: pooled(decoder) for decoder in others}
 
 
 def _intermediate(recipe: Recipe, model: keras.Model) -> tuple[str, float] | None:
@@ -210,22 +246,3 @@ def _save_best(
         **{f"dev_wer_{n}": round(w, 4) for n, w in per_corpus.items()},
     }
     replace(facts, extra={"training": result}).write(out)
-
-
-def transcripts(
-    model: keras.Model,
-    corpus: Corpus,
-    frontend: FrontEnd,
-    subsampling: int,
-    tokens: Tokens,
-    batch_seconds: float = 160,
-) -> list[str]:
-    """Greedy CTC transcripts of a corpus, in its order."""
-    texts = [""] * len(corpus.rows)
-    for rows, batch in evaluation_batches(corpus, frontend, subsampling, tokens.blank_id, batch_seconds):
-        logits = keras.ops.convert_to_numpy(model.predict_on_batch([batch.features, batch.mask]))
-        for row, best, mask in zip(rows, logits.argmax(-1), batch.mask, strict=True):
-            ids = best[: int(mask.sum())]
-            kept = [int(i) for i, before in zip(ids, [-1, *ids[:-1]], strict=True) if i != before]
-            texts[row] = tokens.decode(kept)
-    return texts

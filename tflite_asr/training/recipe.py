@@ -61,6 +61,8 @@ class Recipe:
         intermediate_block, intermediate_weight: intermediate CTC (Lee and Watanabe 2021) after that block; 0 for none.
         teacher: a shipped name or a `.keras` file whose logits are learnt too, with its normalisation; none if empty.
         teacher_weight, teacher_epochs: that loss's share, and for how many of the first epochs.
+        ctc_weight, label_smoothing: of an encoder-decoder: CTC's share of the loss, with what stands above, and the
+            share of the decoder's targets that is spread over all pieces.
     """
 
     name: str
@@ -85,6 +87,8 @@ class Recipe:
     teacher: str = ""
     teacher_weight: float = 0.5
     teacher_epochs: int = 1000
+    ctc_weight: float = 0.3
+    label_smoothing: float = 0.1
     augmentation: Augmentation = Augmentation()
 
     @classmethod
