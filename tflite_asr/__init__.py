@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tflite_asr.nemo import Imported, import_nemo
     from tflite_asr.pipeline import export, shipped_models, slim_checkpoint
     from tflite_asr.runtime.transcriber import Transcriber
+    from tflite_asr.studies.slim import SlimStudy, slim_study
     from tflite_asr.synthesis.representative import representative_dataset
     from tflite_asr.synthesis.synthesize import synthesize
     from tflite_asr.tokens import Tokens
@@ -39,6 +40,7 @@ _HOMES = {
     "FrontEnd": "frontend",
     "Imported": "nemo",
     "ModelFacts": "facts",
+    "SlimStudy": "studies.slim",
     "TfliteAsrError": "errors",
     "Tokens": "tokens",
     "Transcriber": "runtime.transcriber",
@@ -49,6 +51,7 @@ _HOMES = {
     "representative_dataset": "synthesis.representative",
     "shipped_models": "pipeline",
     "slim_checkpoint": "pipeline",
+    "slim_study": "studies.slim",
     "synthesize": "synthesis.synthesize",
 }
 __all__ = [
@@ -60,6 +63,7 @@ __all__ = [
     "FrontEnd",
     "Imported",
     "ModelFacts",
+    "SlimStudy",
     "TfliteAsrError",
     "Tokens",
     "Transcriber",
@@ -72,6 +76,7 @@ __all__ = [
     "representative_dataset",
     "shipped_models",
     "slim_checkpoint",
+    "slim_study",
     "synthesize",
 ]
 

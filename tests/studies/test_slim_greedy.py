@@ -1,0 +1,58 @@
+"""Which drop is worth its damage, and when there is enough."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.studies.test_slim_ranking import measured
+from tflite_asr.studies.slim_greedy import Budget, damage, saving
+from tflite_asr.studies.slim_ranking import Measured
+from tflite_asr.studies.slim_recovery import RATE, learning_rate
+
+FULL = Measured("", (), 1000, 10_000, 0.0)
+
+
+def after(parameters: int, macs: int, kl: float = 0.1) -> Measured:
+    return Measured("m", ("m",), parameters, macs, kl)
+
+
+def test_a_budget_is_met_when_every_target_is() -> None:
+    budget = Budget(parameters=800, macs=9000)
+    assert not budget.met(1000, 10_000)
+    assert not budget.met(700, 9500)
+    assert budget.met(800, 9000)
+    assert budget.missing(700, 9500) == {"macs": 500}
+    assert not Budget(max_wer_rise=0.01).met(1, 1)
+
+
+def test_only_what_is_missing_counts_as_saved() -> None:
+    budget = Budget(macs=9000)
+    assert saving(after(1000, 9500), FULL, FULL, budget) == pytest.approx(0.05)
+    assert saving(after(1000, 5000), FULL, FULL, budget) == pytest.approx(0.1)
+    assert saving(after(100, 10_000), FULL, FULL, budget) == 0
+    both = Budget(parameters=900, macs=9000)
+    assert saving(after(900, 9000), FULL, FULL, both) == pytest.approx(0.2)
+    assert saving(after(500, 9500), after(900, 10_000), FULL, both) == pytest.approx(0.05)
+
+
+def test_a_saving_too_small_for_a_recovery_is_none() -> None:
+    assert saving(after(1000, 9990), FULL, FULL, Budget(macs=9000)) == 0
+    assert saving(after(1000, 9980), FULL, FULL, Budget(macs=9000)) > 0
+    # What is left to save may be less than that: then a drop must still be able to end it.
+    assert saving(after(1000, 9000), after(1000, 9005), FULL, Budget(macs=9000)) == 0
+    assert saving(after(1000, 8000), after(1000, 9005), FULL, Budget(macs=9000)) == pytest.approx(5e-4)
+
+
+def test_damage_is_what_a_drop_adds_and_never_less_than_nothing() -> None:
+    assert damage(after(1, 1, 0.3), after(1, 1, 0.1), "kl") == pytest.approx(0.2)
+    assert damage(after(1, 1, 0.1), after(1, 1, 0.3), "kl") == 0
+    assert damage(measured("a", 0, [4, 4]), measured("b", 9, [1, 1]), "wer") == pytest.approx(0.3)
+
+
+def test_the_rate_of_a_recovery_rises_and_falls_to_zero() -> None:
+    rates = [learning_rate(step, 100) for step in range(100)]
+    assert max(rates) == pytest.approx(RATE)
+    assert rates.index(max(rates)) in (9, 10)
+    assert rates[0] < 0.2 * RATE
+    assert rates[-1] < 0.02 * RATE
+    assert all(learning_rate(step, 1) > 0 for step in range(1))

@@ -1,0 +1,334 @@
+"""Which modules a model can do without: each dropped in turn, then as many as a budget asks for, with recovery.
+
+The first ranking takes no recovery and, without dev speech, no data: it is by how far the output distribution moves on
+synthetic inputs. The greedy drops take the module with the least damage for its saving, recover after each, and are
+held against the full model after the same extra steps.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from tflite_asr.errors import TfliteAsrError
+from tflite_asr.facts import ModelFacts
+from tflite_asr.manifest import read_manifest
+from tflite_asr.pipeline import Progress, facts_of, model_path
+from tflite_asr.pipeline.model_files import FLATBUFFER
+from tflite_asr.studies.slim_folder import StudyFolder, read_json
+from tflite_asr.studies.slim_greedy import Budget, Descent
+from tflite_asr.studies.slim_ranking import Measured, agreement, rows_of, without
+from tflite_asr.studies.slim_recovery import DISTIL, FINETUNE, RECOVERIES, Recovery
+from tflite_asr.studies.slim_speech import DevSpeech
+from tflite_asr.training.recipe import Recipe
+
+SCORES = ("kl", "wer")
+_PACKAGES = ("tflite-asr", "keras", "tensorflow", "numpy")
+
+
+@dataclass(frozen=True)
+class SlimStudy:
+    """A whole study.
+
+    Attributes:
+        model: its name.
+        full: the full model's `parameters`, `macs` (for `frames` feature frames), `wer` and, by corpus, `corpora`.
+        rows: one record a module, the least damaging first: `path`, `parameters_saved`, `macs_saved`, `kl` (nats a
+            valid frame), `wer`, `wer_rise` (a paired difference); the last two None without dev speech.
+        agreement: of the data-free ranking with the real one (`slim_ranking.agreement`), or None.
+        steps: one record a greedy drop, as in its folder's `result.json`.
+        ended: "" where nothing was dropped greedily, "met", "wer" (the rise was too large), "nothing left".
+        chosen: folder of the last accepted candidate, or None.
+        settings: what was asked, as in `study.json`.
+        folder: that keeps it all.
+    """
+
+    model: str
+    full: dict[str, Any]
+    rows: list[dict[str, Any]]
+    agreement: dict[str, Any] | None
+    steps: list[dict[str, Any]]
+    ended: str
+    chosen: str | None
+    settings: dict[str, Any]
+    folder: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dict(vars(self))
+
+
+def slim_study(
+    model: str | Path,
+    out: str | Path,
+    *,
+    dev: Sequence[str | Path] = (),
+    limit: int | None = None,
+    modules: str | Sequence[str] = (),
+    target_params: float | None = None,
+    target_macs: float | None = None,
+    max_wer_rise: float | None = None,
+    score: str = "kl",
+    recover: str = DISTIL,
+    manifests: Sequence[str | Path] = (),
+    recipe: str | Path | None = None,
+    steps: int = 300,
+    seed: int = 0,
+    cache: str | Path = "build/features",
+    progress: Progress | None = None,
+) -> SlimStudy:
+    """Rank the modules of a model, and drop as many as a budget asks for.
+
+    Args:
+        model: a `.keras` file with its `.toml`, or the name of a shipped checkpoint.
+        out: the study's folder; a study that was interrupted goes on from there.
+        dev: manifests to judge by; none for a study without any data.
+        limit: of each of those, its first utterances only.
+        modules: specifications (`tflite_asr.slim.paths`) of what may go; none for every module.
+        target_params, target_macs: what is to be left: below 1 a fraction of the full model's, else a number.
+        max_wer_rise: points of dev WER above the control, at most.
+        score: damage by "kl" or, with dev speech, by "wer".
+        recover: "distil" (from the full model, on synthetic inputs), "finetune" (on `manifests`) or "none".
+        manifests, recipe, cache: for fine-tuning, as `train` takes them.
+        steps: of each recovery.
+        seed: of synthetic inputs, order, augmentation and bootstraps.
+        progress: called with (stage, fraction done).
+
+    Raises:
+        TfliteAsrError: wrong input, a target that cannot be reached, a folder that cannot be written or belongs to
+            another study.
+    """
+    trained = [Path(one) for one in manifests]
+    _check(dev, target_params, target_macs, max_wer_rise, score, recover, trained, recipe, steps, seed)
+    path = model_path(model)
+    facts = _facts(path, bool(dev) or recover == FINETUNE)
+    speech = DevSpeech([Path(one) for one in dev], facts, limit) if dev else None
+    for manifest in trained:
+        read_manifest(manifest, facts.tokens)
+    settings: dict[str, Any] = {
+        "model": facts.name,
+        "model_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "dev": list(speech.corpora) if speech else [],
+        "dev_sha256": speech.sha256 if speech else None,
+        "limit": limit,
+        "modules": [modules] if isinstance(modules, str) else list(modules),
+        "target_params": target_params,
+        "target_macs": target_macs,
+        "max_wer_rise": max_wer_rise,
+        "score": score,
+        "recover": recover,
+        "manifest": [str(one) for one in trained],
+        "manifest_sha256": [hashlib.sha256(one.read_bytes()).hexdigest() for one in trained],
+        "recipe": asdict(Recipe.read(recipe)) if recipe else None,
+        "steps": steps,
+        "seed": seed,
+        "versions": {package: metadata.version(package) for package in _PACKAGES},
+    }
+    folder = StudyFolder(out, settings)
+    if progress:
+        progress("open the model", 0.0)
+    chosen = _modules(modules, facts)
+    from tflite_asr.models import load_model
+    from tflite_asr.slim import Reference
+    from tflite_asr.synthesis.prior import prior_clips
+    from tflite_asr.synthesis.shapes import model_inputs
+
+    full_model = load_model(path)
+    budget = _budget(full_model, facts, chosen, target_params, target_macs, max_wer_rise, score)
+    clips = [clip for some in prior_clips(model_inputs(full_model, facts), facts, seed) for clip in some]
+    folder.begin()
+    reference = Reference(full_model, facts, clips)
+    share = 0.4 if budget else 1.0
+
+    def ranking(stage: str, done: float) -> None:
+        if progress:
+            progress(stage, share * done)
+
+    full, found = _rank(full_model, facts, chosen, reference, speech, folder, ranking)
+    dropped: list[dict[str, Any]] = []
+    ended = ""
+    if budget:
+        given = Recipe.read(recipe) if recipe else None
+        recovery = Recovery(recover, steps, full_model, facts, seed, given, trained, Path(cache))
+        needed = budget.missing(full.parameters, full.macs)
+
+        def descending(stage: str, now: Measured, part: float) -> None:
+            left = budget.missing(now.parameters, now.macs)
+            behind = 1 - max((left.get(name, 0) / most for name, most in needed.items()), default=1.0)
+            if progress:
+                progress(stage, share + (1 - share) * min(0.99, behind))
+
+        descent = Descent(
+            folder,
+            full_model,
+            facts,
+            full,
+            chosen,
+            budget,
+            recovery,
+            reference,
+            speech,
+            seed,
+            descending,
+        )
+        dropped, ended = descent.run()
+    accepted = [place for place, one in zip(folder.candidates, dropped, strict=False) if one["accepted"]]
+    summary = {
+        "parameters": full.parameters,
+        "macs": full.macs,
+        "frames": max(facts.windows),
+        "wer": full.errors.rate if full.errors is not None else None,
+        "corpora": speech.by_corpus(full.errors) if speech and full.errors is not None else {},
+        "utterances": len(speech.utterances) if speech else 0,
+    }
+    return SlimStudy(
+        facts.name,
+        summary,
+        rows_of(full, found, seed),
+        agreement(found, seed),
+        [{key: value for key, value in one.items() if key != "measured"} for one in dropped],
+        ended,
+        str(accepted[-1]) if accepted else None,
+        settings,
+        str(out),
+    )
+
+
+def _rank(
+    model: Any,
+    facts: ModelFacts,
+    chosen: Sequence[str],
+    reference: Any,
+    speech: DevSpeech | None,
+    folder: StudyFolder,
+    progress: Progress,
+) -> tuple[Measured, list[Measured]]:
+    """The full model, and every module dropped alone; what lies in the folder is not done again."""
+    found = []
+    for number, path in enumerate(("", *chosen)):
+        kept = folder.ranked(number, path)
+        if not kept.is_file():
+            progress(f"without {path}" if path else "the full model", number / (len(chosen) + 1))
+            _, _, one = without(model, facts, path, reference, speech)
+            folder.write(kept, one.to_dict())
+        found.append(Measured.from_dict(read_json(kept)))
+    return found[0], found[1:]
+
+
+def _check(
+    dev: Sequence[Any],
+    target_params: float | None,
+    target_macs: float | None,
+    max_wer_rise: float | None,
+    score: str,
+    recover: str,
+    manifests: Sequence[Path],
+    recipe: Any,
+    steps: int,
+    seed: int,
+) -> None:
+    """Refuse at once what does not go together."""
+    for name, value in (("target-params", target_params), ("target-macs", target_macs)):
+        if value is not None and not (0 < value < math.inf and value != 1):
+            raise TfliteAsrError(f"--{name} {value:g}: give a fraction below 1 (0.8), or a number (800000)")
+    if max_wer_rise is not None and not 0 <= max_wer_rise < math.inf:
+        raise TfliteAsrError(f"--max-wer-rise {max_wer_rise:g}: give points of WER, 0 or more")
+    if score not in SCORES:
+        raise TfliteAsrError(f"score {score!r}: unknown; give one of {', '.join(SCORES)}")
+    if recover not in RECOVERIES:
+        raise TfliteAsrError(f"recover {recover!r}: unknown; give one of {', '.join(RECOVERIES)}")
+    if not dev and (max_wer_rise is not None or score == "wer"):
+        named = "--max-wer-rise" if max_wer_rise is not None else "--score wer"
+        raise TfliteAsrError(f"{named}: there is no word error rate without speech; give --dev MANIFEST")
+    if recover == FINETUNE and not manifests:
+        raise TfliteAsrError("--recover finetune: nothing to train on; give --manifest MANIFEST")
+    for name, given in (("--manifest", manifests), ("--recipe", recipe)):
+        if given and recover != FINETUNE:
+            raise TfliteAsrError(f"{name}: is for --recover finetune; give that too, or leave it out")
+    if steps < 1:
+        raise TfliteAsrError(f"--steps {steps}: give 1 or more, or --recover none")
+    if seed < 0:
+        raise TfliteAsrError(f"--seed {seed}: give 0 or more")
+
+
+def _facts(path: Path, spoken: bool) -> ModelFacts:
+    if path.suffix == FLATBUFFER:
+        raise TfliteAsrError(f"{path}: a .tflite has no modules to leave out; give the .keras file")
+    facts = facts_of(path)
+    if facts is None or facts.architecture is None:
+        raise TfliteAsrError(
+            f"{path}: its architecture is unknown; put architecture and config into its .toml"
+        )
+    if spoken and (facts.frontend is None or facts.tokens is None):
+        raise TfliteAsrError(f"{path}: speech needs a front end and tokens; write them into its .toml")
+    return facts
+
+
+def _modules(modules: str | Sequence[str], facts: ModelFacts) -> list[str]:
+    """Paths that the specifications name, in the model's order; all of them without any.
+
+    Not `dropped_paths` of them all: that leaves out what lies inside another.
+    """
+    from tflite_asr.slim import dropped_paths, module_paths
+    from tflite_asr.slim.slim import model_config
+
+    config = model_config(facts)
+    paths = module_paths(config)
+    items = [
+        item.strip()
+        for spec in ([modules] if isinstance(modules, str) else modules)
+        for item in spec.split(",")
+        if item.strip()
+    ]
+    if not items:
+        return paths
+    try:
+        named = {path for item in items for path in dropped_paths(item, config)}
+    except TfliteAsrError as error:
+        raise TfliteAsrError(str(error).replace("drop: ", "--modules: ", 1)) from error
+    return [path for path in paths if path in named]
+
+
+def _budget(
+    model: Any,
+    facts: ModelFacts,
+    chosen: Sequence[str],
+    target_params: float | None,
+    target_macs: float | None,
+    max_wer_rise: float | None,
+    score: str,
+) -> Budget | None:
+    """Targets as numbers; None without any.
+
+    Raises:
+        TfliteAsrError: a target that the model meets already, or that dropping all of `chosen` does not reach.
+    """
+    if target_params is None and target_macs is None and max_wer_rise is None:
+        return None
+    from tflite_asr.slim import slim
+
+    least = slim(model, facts, list(chosen))[2]
+    resolved: list[int | None] = []
+    for name, target, most, fewest in (
+        ("target-params", target_params, least.parameters_before, least.parameters_after),
+        ("target-macs", target_macs, least.macs_before, least.macs_after),
+    ):
+        if target is None:
+            resolved.append(None)
+            continue
+        number = round(target * most) if target < 1 else round(target)
+        if number >= most:
+            raise TfliteAsrError(f"--{name} {target:g}: the model has {most:,} already; give less")
+        if number < fewest:
+            raise TfliteAsrError(
+                f"--{name} {target:g}: without all of these modules {fewest:,} are left "
+                f"({fewest / most:.3f} of the full model's); give that or more, or more --modules"
+            )
+        resolved.append(number)
+    rise = None if max_wer_rise is None else max_wer_rise / 100
+    return Budget(resolved[0], resolved[1], rise, score)

@@ -1,0 +1,217 @@
+"""Modules dropped one after the other until a budget is met, with recovery after each, beside a control."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tflite_asr.facts import ModelFacts
+from tflite_asr.measure.wer import paired_difference
+from tflite_asr.studies.slim_folder import StudyFolder, read_json
+from tflite_asr.studies.slim_ranking import RESAMPLES, Measured, without
+from tflite_asr.studies.slim_recovery import Recovery
+from tflite_asr.studies.slim_speech import DevSpeech
+
+# Of the full model's parameters or multiply-adds: a bias alone is not worth a recovery.
+LEAST_SAVING = 0.002
+MODEL, CONTROL, RESULT = "model", "control", "result.json"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When to stop.
+
+    Attributes:
+        parameters, macs: at most so many; None for no such target.
+        max_wer_rise: a fraction above the control's dev WER, None for any.
+        score: damage by "kl" or by "wer".
+    """
+
+    parameters: int | None = None
+    macs: int | None = None
+    max_wer_rise: float | None = None
+    score: str = "kl"
+
+    def missing(self, parameters: int, macs: int) -> dict[str, int]:
+        """What is still too much, by the name of a `Measured`'s attribute."""
+        have = {"parameters": (self.parameters, parameters), "macs": (self.macs, macs)}
+        return {name: now - most for name, (most, now) in have.items() if most is not None and now > most}
+
+    def met(self, parameters: int, macs: int) -> bool:
+        """Whether all targets are reached; never without a target."""
+        targets = self.parameters is not None or self.macs is not None
+        return targets and not self.missing(parameters, macs)
+
+
+def saving(one: Measured, now: Measured, full: Measured, budget: Budget) -> float:
+    """Share of the full model that a drop saves of what is still missing; 0 where that is too little to bother."""
+    missing = budget.missing(now.parameters, now.macs) or {"macs": now.macs}
+    shares = {
+        name: min(getattr(now, name) - getattr(one, name), most) / getattr(full, name)
+        for name, most in missing.items()
+    }
+    enough = any(
+        (getattr(now, name) - getattr(one, name)) / getattr(full, name) >= LEAST_SAVING for name in missing
+    )
+    return sum(shares.values()) if enough else 0.0
+
+
+def damage(one: Measured, now: Measured, score: str) -> float:
+    """By how much a drop moves the model farther from the full one; none where it moves it nearer."""
+    if score == "wer":
+        assert one.errors is not None
+        assert now.errors is not None
+        return max(0.0, one.errors.rate - now.errors.rate)
+    return max(0.0, one.kl - now.kl)
+
+
+@dataclass
+class Descent:
+    """A greedy search on its way down.
+
+    Attributes:
+        model, facts, full: the full model and what it comes to. modules: paths that may go.
+        reference: `tflite_asr.slim.Reference` of the full model.
+        tell: called with (stage, the model so far, share of this step).
+    """
+
+    folder: StudyFolder
+    model: Any
+    facts: ModelFacts
+    full: Measured
+    modules: Sequence[str]
+    budget: Budget
+    recovery: Recovery
+    reference: Any
+    speech: DevSpeech | None
+    seed: int
+    tell: Callable[[str, Measured, float], None]
+
+    def run(self) -> tuple[list[dict[str, Any]], str]:
+        """Drop until the budget is met or nothing is left to drop; what is complete in the folder is not done again.
+
+        Returns:
+            One record a drop, as in `result.json`, and why it ended: "met", "wer" or "nothing left".
+        """
+        steps: list[dict[str, Any]] = []
+        model, control, facts, now = self.model, self.model, self.facts, self.full
+        for folder in self.folder.candidates:
+            steps.append(read_json(folder / RESULT))
+        if steps:
+            from tflite_asr.models import load_model
+
+            now = Measured.from_dict(steps[-1]["measured"])
+            if self._ended(steps, now):
+                return steps, self._ended(steps, now)
+            last = self.folder.candidates[-1]
+            read = ModelFacts.read(last / f"{MODEL}.keras")
+            assert read is not None
+            facts = read
+            model, control = (load_model(last / f"{name}.keras") for name in (MODEL, CONTROL))
+        while not (ended := self._ended(steps, now)):
+            chosen = self._choose(model, facts, now)
+            if chosen is None:
+                return steps, "nothing left"
+            number = len(steps) + 1
+            model, facts, now, record = self._drop(model, facts, chosen, control, number)
+            if number == 1 and control is self.model:
+                control = self._copy_of_full()
+            record |= self._control(control, now, number)
+            pair = {MODEL: (model, facts), CONTROL: (control, self.facts)}
+            self.folder.keep(number, chosen.path, pair, record)
+            steps.append(record)
+        return steps, ended
+
+    def _ended(self, steps: Sequence[dict[str, Any]], now: Measured) -> str:
+        if steps and not steps[-1]["accepted"]:
+            return "wer"
+        return "met" if self.budget.met(now.parameters, now.macs) else ""
+
+    def _choose(self, model: Any, facts: ModelFacts, now: Measured) -> Measured | None:
+        """The module whose loss does the least damage for what it saves."""
+        from tflite_asr.slim import module_paths
+        from tflite_asr.slim.slim import model_config
+
+        paths = [path for path in module_paths(model_config(facts)) if path in set(self.modules)]
+        speech = self.speech if self.budget.score == "wer" else None
+        best: tuple[tuple[float, float], Measured] | None = None
+        for number, path in enumerate(paths):
+            self.tell(f"after {_words(now)}: without {path}?", now, number / len(paths))
+            _, _, one = without(model, facts, path, self.reference, speech)
+            saved = saving(one, now, self.full, self.budget)
+            if saved <= 0:
+                continue
+            key = (damage(one, now, self.budget.score) / saved, -saved)
+            if best is None or key < best[0]:
+                best = key, one
+        return best[1] if best else None
+
+    def _drop(
+        self, model: Any, facts: ModelFacts, chosen: Measured, control: Any, number: int
+    ) -> tuple[Any, ModelFacts, Measured, dict[str, Any]]:
+        """Without the chosen module, recovered, measured."""
+        from tflite_asr.slim import slim
+
+        smaller, smaller_facts, _ = slim(model, facts, chosen.path)
+        stage = f"drop {number}, {chosen.path}"
+        losses = self.recovery.run(
+            smaller, number, lambda done: self.tell(f"{stage}: recover", chosen, done / 2)
+        )
+        errors = self.speech.errors(smaller) if self.speech is not None else None
+        now = Measured(
+            chosen.path,
+            chosen.dropped,
+            chosen.parameters,
+            chosen.macs,
+            self.reference.divergence(smaller),
+            errors,
+        )
+        record = {
+            "number": number,
+            "path": chosen.path,
+            "dropped": list(chosen.dropped),
+            "parameters": chosen.parameters,
+            "macs": chosen.macs,
+            "kl_before_recovery": chosen.kl,
+            "kl": now.kl,
+            "loss_first": float(np.mean(losses[:20])) if losses else None,
+            "loss_last": float(np.mean(losses[-20:])) if losses else None,
+            "wer": errors.rate if errors is not None else None,
+            "measured": now.to_dict(),
+        }
+        return smaller, smaller_facts, now, record
+
+    def _control(self, control: Any, now: Measured, number: int) -> dict[str, Any]:
+        """The same steps for the full model, and what lies between the two."""
+        self.recovery.run(
+            control, number, lambda done: self.tell(f"drop {number}: control", now, 0.5 + done / 2)
+        )
+        if self.speech is None or now.errors is None:
+            return {"control_wer": None, "wer_rise": None, "corpora": {}, "accepted": True}
+        errors = self.speech.errors(control)
+        rise = paired_difference(now.errors, errors, self.seed, RESAMPLES)
+        most = self.budget.max_wer_rise
+        theirs = self.speech.by_corpus(errors)
+        return {
+            "control_wer": errors.rate,
+            "wer_rise": rise.to_dict(),
+            "corpora": {
+                name: {"wer": rate, "control_wer": theirs[name]}
+                for name, rate in self.speech.by_corpus(now.errors).items()
+            },
+            "accepted": most is None or rise.difference <= most,
+        }
+
+    def _copy_of_full(self) -> Any:
+        """The control is trained, the full model is the teacher: two models."""
+        from tflite_asr.slim import slim
+
+        return slim(self.model, self.facts, "")[0]
+
+
+def _words(now: Measured) -> str:
+    drops = len(now.dropped)
+    return f"{drops} drop{'s' if drops > 1 else ''}" if drops else "none dropped"

@@ -1,0 +1,144 @@
+"""A model given back what a drop took from it: distilled from the full one on made-up inputs, or trained on speech."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tflite_asr.facts import ModelFacts
+from tflite_asr.training.recipe import Augmentation, Recipe
+
+DISTIL, FINETUNE, NONE = "distil", "finetune", "none"
+RECOVERIES = (DISTIL, FINETUNE, NONE)
+RATE = 3e-4  # at the top: a fifth of what conformer-ctc was trained with
+WARMUP = 0.1  # of the steps; from there a linear fall to zero
+MOST_SETS = 64  # of prior clips, 82 s each: 170 MB of features; longer recoveries meet them again
+RECIPE = Recipe("recovery", batch_seconds=24.0, augmentation=Augmentation(from_epoch=0))
+
+Tell = Callable[[float], None]
+
+
+def learning_rate(step: int, steps: int) -> float:
+    """Rises over the first tenth of the steps, then falls to zero."""
+    warmup = max(1.0, WARMUP * steps)
+    return RATE * min((step + 1) / warmup, (steps - step) / max(1.0, steps - warmup))
+
+
+class Recovery:
+    """The same steps for whoever asks, slimmed model or control.
+
+    Args:
+        kind: of `RECOVERIES`. steps: of each recovery, one batch each.
+        full, facts: the teacher.
+        seed: of clips, order and augmentation.
+        recipe: for fine-tuning; its batches, augmentation, decay and intermediate loss.
+        manifests, cache: for fine-tuning; as `tflite_asr.training.loop.train` takes them.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        steps: int,
+        full: Any,
+        facts: ModelFacts,
+        seed: int = 0,
+        recipe: Recipe | None = None,
+        manifests: Sequence[Path] = (),
+        cache: Path = Path("build/features"),
+    ) -> None:
+        self.kind, self.steps, self.full, self.facts, self.seed = kind, steps, full, facts, seed
+        given = recipe or RECIPE
+        augmentation = replace(given.augmentation, from_epoch=0)
+        self.recipe = replace(given, seed=seed, curriculum_epochs=0, augmentation=augmentation)
+        self.manifests, self.cache = manifests, cache
+        self._taught: dict[int, list[Any]] = {}
+        self._corpora: list[Any] = []
+
+    def run(self, model: Any, number: int, tell: Tell = lambda done: None) -> list[float]:
+        """Train a model in place; number: of the drop, which decides what comes in which order. Gives the losses.
+
+        Raises:
+            TfliteAsrError: speech that cannot be used, or a loss that is no number.
+        """
+        from tflite_asr.training.steps import adamw, run_steps
+
+        if self.kind == NONE or not self.steps:
+            return []
+        trainable = [layer.trainable for layer in model.layers]
+        trainer = self._trainer(model)
+        trainer.compile(optimizer=adamw(RATE, self.recipe.weight_decay, self.recipe.clip_norm))
+        losses = run_steps(
+            trainer,
+            self._spoken(number) if self.kind == FINETUNE else self._made_up(number),
+            lambda step: learning_rate(step, self.steps),
+            lambda done, _: tell(done / self.steps),
+            f"recovery {number}",
+        )
+        for layer, was in zip(model.layers, trainable, strict=True):
+            layer.trainable = was
+        return losses
+
+    def _trainer(self, model: Any) -> Any:
+        if self.kind == DISTIL:
+            from tflite_asr.training.distil import Distiller
+
+            return Distiller(model)
+        from tflite_asr.training.ctc import CTCTrainer
+
+        middle = f"encoder.block{self.recipe.intermediate_block - 1}.norm"
+        there = middle in {layer.name for layer in model.layers}  # it may be what was dropped
+        weight = self.recipe.intermediate_weight
+        assert self.facts.tokens is not None
+        return CTCTrainer(model, self.facts.tokens.blank_id, (middle, weight) if weight and there else None)
+
+    def _made_up(self, number: int) -> list[Callable[[], Any]]:
+        """Prior clips with what the full model says of them, a batch of one length each."""
+        sets = -(-self.steps // len(self._set(0)))
+        order: list[tuple[int, int]] = []
+        rng = np.random.default_rng([self.seed, number])
+        while len(order) < self.steps:
+            places = [(i, j) for i in range(min(sets, MOST_SETS)) for j in range(len(self._set(0)))]
+            order += [places[k] for k in rng.permutation(len(places))]
+        return [lambda i=i, j=j: self._set(i)[j] for i, j in order[: self.steps]]  # type: ignore[misc]
+
+    def _set(self, index: int) -> list[Any]:
+        """One draw of prior clips, batch by batch; kept, since every recovery comes back to it."""
+        if index not in self._taught:
+            from keras import ops
+
+            from tflite_asr.synthesis.prior import prior_clips
+            from tflite_asr.synthesis.shapes import model_inputs
+            from tflite_asr.training.distil import Taught
+
+            shape = model_inputs(self.full, self.facts)
+            # The ranking's clips have the seed itself: a recovery is not judged on what it was taught.
+            draws = prior_clips(shape, self.facts, seed=1_000_000 * (self.seed + 1) + index)
+            found = []
+            for clips in draws:
+                features = np.stack(clips)
+                mask = np.ones((len(clips), features.shape[1] // self.facts.subsampling), np.float32)
+                logits = self.full([features, mask][: len(self.full.inputs)], training=False)
+                found.append(Taught(features, mask, ops.convert_to_numpy(logits)))
+            self._taught[index] = found
+        return self._taught[index]
+
+    def _spoken(self, number: int) -> list[Callable[[], Any]]:
+        from tflite_asr.training.data import Corpus, training_batches
+
+        frontend, tokens = self.facts.frontend, self.facts.tokens
+        assert frontend is not None
+        assert tokens is not None
+        if not self._corpora:
+            self._corpora = [Corpus(one, frontend, tokens, self.cache) for one in self.manifests]
+        found: list[Callable[[], Any]] = []
+        epoch = 1000 * number
+        while len(found) < self.steps:
+            found += training_batches(
+                self._corpora, self.recipe, frontend, self.facts.subsampling, tokens.blank_id, epoch
+            )
+            epoch += 1
+        return found[: self.steps]
