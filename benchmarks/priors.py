@@ -101,11 +101,10 @@ def constants(changed: tuple[tuple[Any, str, Any], ...]) -> Iterator[None]:
 def make_inputs(path: Path, facts: ModelFacts, arm: Arm, seed: int, out: Path) -> None:
     """Write an arm's inputs."""
     from tflite_asr.models import load_model
-    from tflite_asr.synthesis.synthesize import DEFAULT_BUDGET_MACS, synthesize
+    from tflite_asr.synthesis.synthesize import synthesize
 
-    budget = DEFAULT_BUDGET_MACS if arm.budget is None else arm.budget
     with constants(arm.changed):
-        made = synthesize(load_model(path), facts, arm.method, seed, budget)
+        made = synthesize(load_model(path), facts, arm.method, seed, arm.budget)
     replace(made, features=arm.chosen(made.features)).save(out)
 
 

@@ -13,7 +13,9 @@ from tflite_asr.errors import TfliteAsrError
 from tflite_asr.facts import ModelFacts
 from tflite_asr.slim import cost, count_macs
 from tflite_asr.synthesis import spending
-from tflite_asr.synthesis.refine import GENTLE
+from tflite_asr.synthesis import synthesize as synthesis
+from tflite_asr.synthesis.refine import GENTLE, PUBLISHED
+from tflite_asr.synthesis.shapes import model_inputs
 from tflite_asr.synthesis.spending import BYTES_PER_VALUE
 from tflite_asr.synthesis.synthesize import synthesize
 
@@ -127,3 +129,29 @@ def test_a_work_folder_that_cannot_be_made_is_one_line(own: Any, budget: float, 
     (tmp_path / "file").write_text("")
     with pytest.raises(TfliteAsrError, match="cannot be written"):
         synthesize(own, None, budget_macs=budget, work=tmp_path / "file")
+
+
+def test_the_default_budget_pays_for_the_first_batch_of_any_model_and_never_for_less_than_was_settled(
+    tiny: Any, facts: ModelFacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = model_inputs(tiny, facts)
+    settled = synthesis.LEAST_BUDGET_MACS
+    assert (
+        synthesis.default_budget(tiny, shape, facts, "synthetic") == settled
+    )  # a tiny model's batch costs less
+    monkeypatch.setattr(synthesis, "LEAST_BUDGET_MACS", 0.0)
+    batch = 8 * GENTLE.steps * 3 * count_macs(tiny, 200)
+    for method in ("synthetic", "synthetic:labels"):
+        assert synthesis.default_budget(tiny, shape, facts, method) == batch
+    one = PUBLISHED.steps * 3 * count_macs(tiny, 500)
+    assert synthesis.default_budget(tiny, shape, facts, "synthetic:published") == one
+
+    def spend(measure: Any, clips: list[np.ndarray], mask: Any, recipe: Any, note: Any, *rest: Any) -> Any:
+        for _ in range(recipe.steps):
+            note({"loss": 0.0})
+        return clips
+
+    monkeypatch.setattr(spending, "refine", spend)
+    monkeypatch.setattr(spending, "measure_of", lambda *rest: None)
+    made = synthesize(tiny, facts)
+    assert (made.budget_macs, made.spent_macs, made.refined) == (batch, batch, 8)

@@ -222,12 +222,11 @@ def calibration_inputs(
     Raises:
         TfliteAsrError: what `synthesize`, `real_inputs` and `SyntheticInputs.load` raise.
     """
-    from tflite_asr.synthesis.synthesize import DEFAULT_BUDGET_MACS, synthesize
+    from tflite_asr.synthesis.synthesize import synthesize
 
     if (read := inputs_from_file(calibration, facts, seed)) is not None:
         return read
-    budget = DEFAULT_BUDGET_MACS if budget_macs is None else budget_macs
-    return synthesize(model, facts, calibration, seed, budget, progress, work)
+    return synthesize(model, facts, calibration, seed, budget_macs, progress, work)
 
 
 def flatbuffer_inputs(path: Path, facts: ModelFacts | None, calibration: str, seed: int = 0) -> Any:

@@ -11,7 +11,7 @@ from tflite_asr.errors import TfliteAsrError
 from tflite_asr.facts import ModelFacts
 from tflite_asr.synthesis.inputs import SyntheticInputs
 from tflite_asr.synthesis.shapes import model_inputs
-from tflite_asr.synthesis.synthesize import DEFAULT_BUDGET_MACS, synthesize
+from tflite_asr.synthesis.synthesize import synthesize
 
 DEFAULT_FRAMES = 400
 
@@ -23,7 +23,7 @@ def representative_dataset(
     inputs: SyntheticInputs | None = None,
     method: str = "synthetic",
     seed: int = 0,
-    budget_macs: float = DEFAULT_BUDGET_MACS,
+    budget_macs: float | None = None,
 ) -> Callable[[], Iterator[list[np.ndarray] | dict[str, np.ndarray]]]:
     """A generator function for TensorFlow's converter, no data needed:
 

@@ -15,6 +15,7 @@ from tflite_asr.synthesis.refine import Recipe, deterministic_ops, measure_of, r
 from tflite_asr.synthesis.shapes import ModelInputs
 from tflite_asr.synthesis.statistics import batch_norms
 
+FORWARD_PASSES = 3.0  # that a step costs: one forward, and backward twice as much
 MEMORY_BYTES = 2.0 * 2**30
 # Twice by how much the shipped Conformer's peak memory grows: 3.1 to 3.9 bytes a value, 8 x 200 to 4 x 1600 frames.
 BYTES_PER_VALUE = 8.0
@@ -52,7 +53,7 @@ class Spending:
 
     def step_macs(self, frames: int) -> float:
         """One step of one clip, forward and backward."""
-        return 3.0 * self._cost(frames).macs
+        return FORWARD_PASSES * self._cost(frames).macs
 
     def affordable(self, clips: int, frames: int, recipe: Recipe) -> int:
         """How many of the clips the rest of the budget pays all steps for."""
