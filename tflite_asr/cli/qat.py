@@ -27,6 +27,12 @@ from tflite_asr.cli.terminal import bar, show, write_json
 @click.option("--batch", type=click.IntRange(1), default=4, show_default=True, help="Examples a step.")
 @click.option("--learning-rate", type=float, metavar="X", help="Of AdamW.  [default: 2e-5]")
 @click.option(
+    "--decay",
+    type=float,
+    metavar="X",
+    help="Let ranges follow a moving average, 0.95 say.  [default: the widest that was seen]",
+)
+@click.option(
     "--window",
     type=float,
     metavar="SECONDS",
@@ -52,6 +58,7 @@ def qat(
     steps: int,
     batch: int,
     learning_rate: float | None,
+    decay: float | None,
     window: float | None,
     calibration: str,
     seed: int,
@@ -78,6 +85,7 @@ def qat(
             steps=steps,
             batch=batch,
             learning_rate=learning_rate,
+            decay=decay,
             window_seconds=window,
             seed=seed,
             budget_macs=budget_macs,

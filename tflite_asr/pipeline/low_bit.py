@@ -49,6 +49,7 @@ def train_low_bit(
     steps: int = 300,
     batch: int = 4,
     learning_rate: float | None = None,
+    decay: float | None = None,
     window_seconds: float | None = None,
     seed: int = 0,
     budget_macs: float | None = None,
@@ -68,6 +69,7 @@ def train_low_bit(
         calibration: what ranges begin from, as `export` takes it.
         steps, batch: of the optimizer, and examples of each.
         learning_rate: None for the default.
+        decay: of the moving average that ranges follow, .95 say; None for the widest that was seen, in calibration too.
         window_seconds: of the model's windows, the one that is trained; None for the shortest of at least 4 s.
         seed: of inputs and order.
         budget_macs: as `export` takes it.
@@ -96,7 +98,7 @@ def train_low_bit(
                 f"{path}: training on {manifest} needs a front end and tokens; write its .toml"
             )
         read_manifest(manifest, facts.tokens)
-    settings = {"steps": steps, "batch": batch, "learning_rate": learning_rate, "seed": seed}
+    settings = {"steps": steps, "batch": batch, "learning_rate": learning_rate, "decay": decay, "seed": seed}
     order = Order(
         manifest=None if manifest is None else Path(manifest).absolute(),
         calibration=calibration,
@@ -154,7 +156,7 @@ def _train(path: Path, facts: ModelFacts | None, order: Order) -> Trained:
         order.seed,
         order.budget_macs,
         lambda done: report_progress(stage, 0.1 * done),
-    ).features
+    )
     report_progress("lower", 0.1)
     small = lowered(model, subsampling, facts)
     lengths: list[int | None] = [None]
@@ -168,14 +170,14 @@ def _train(path: Path, facts: ModelFacts | None, order: Order) -> Trained:
     ends = f"_{order.window}"
     signature = next((one for one in parts if order.window and one.endswith(ends)), next(iter(parts)))
     report_progress("calibrate", 0.15)
-    ranges = calibrate(parts, lay_into_windows(inputs, parts, subsampling))
+    ranges = calibrate(parts, lay_into_windows(inputs.features, parts, subsampling))
 
     def drawn(seeds: range) -> list[np.ndarray]:
         return [clip for seed in seeds for clip in _prior(model, facts, seed)]
 
     def taught(graph: Graph) -> Examples:
         first = order.seed * DISTIL_SEEDS
-        clips = [*inputs, *drawn(range(first, first + DISTIL_SEEDS))]
+        clips = [*inputs.features, *drawn(range(first, first + DISTIL_SEEDS))]
         return taught_examples(parts[signature], graph, clips, subsampling)
 
     def spoken(graph: Graph) -> Examples:
@@ -203,7 +205,7 @@ def _train(path: Path, facts: ModelFacts | None, order: Order) -> Trained:
         **trained.how,
         "objective": "distil" if order.manifest is None else "ctc",
         "manifest": None if order.manifest is None else order.manifest.name,
-        "calibration": order.calibration,
+        "inputs": inputs.provenance(),
         "held_back": _judged(parts, signature, ranges, trained, held_back, subsampling),
     }
     return Trained(trained.weights, trained.began, trained.ranges, how)

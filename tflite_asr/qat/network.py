@@ -38,7 +38,7 @@ class QuantisedNetwork(keras.Model):
         along_time: name to the axes of a tensor that are longer in a longer window; what is no real frame does not
         count.
         kept: tensors whose ranges hold all that was ever seen, or padding too.
-        decay: of the moving average.
+        decay: of the moving average of extremes; None keeps the widest.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class QuantisedNetwork(keras.Model):
         ranges: Ranges,
         along_time: Mapping[str, tuple[int, ...]],
         kept: Kept,
-        decay: float = 0.95,
+        decay: float | None = None,
     ) -> None:
         super().__init__(name="quantised")
         self.graph = graph

@@ -20,10 +20,11 @@ BITS = 8
 class ActivationQuantizer(quantizers.MovingAverageQuantizer):
     """Rounds activations to the grids that it is given, and follows the extremes of many tensors at once.
 
-    TFMOT's own with another decay: .999 would hardly move in a few hundred steps.
+    decay: of the moving average (TFMOT's own .999 would hardly move in a few hundred steps). None follows as TFMOT's
+    AllValuesQuantizer does: what was reached once stays within.
     """
 
-    def __init__(self, decay: float) -> None:
+    def __init__(self, decay: float | None) -> None:
         super().__init__(num_bits=BITS, per_axis=False, symmetric=False, narrow_range=False)
         self.decay = decay
 
@@ -32,8 +33,12 @@ class ActivationQuantizer(quantizers.MovingAverageQuantizer):
         return self(x, training=False, weights={"min_var": low, "max_var": high})
 
     def follow(self, extremes: Any, lows: Any, highs: Any) -> None:
-        """Move the variables lows and highs, float32 [tensors], toward the extremes, float32 [2, tensors], each tensor
-        a channel."""
+        """Move the variables lows and highs, float32 [tensors], toward the extremes, float32 [2, tensors]: each tensor
+        is a channel."""
+        if self.decay is None:  # TFMOT's takes no channels
+            lows.assign(tf.minimum(lows, tf.reduce_min(extremes, axis=0)))
+            highs.assign(tf.maximum(highs, tf.reduce_max(extremes, axis=0)))
+            return
         quant_ops.MovingAvgQuantize(
             extremes, lows, highs, per_channel=True, ema_decay=self.decay, is_training=True, num_bits=BITS
         )

@@ -37,7 +37,8 @@ class Settings:
 
     steps: of the optimizer. batch: examples each. learning_rate: of AdamW, after `warmup` steps and before the line to
     a tenth of it. frozen_share: of the steps, the last ones, in which ranges stand still. looks: how often before that
-    the grids are made anew of what was followed. decay: of the ranges' moving average. seed: of the order.
+    the grids are made anew of what was followed. decay: of the moving average that ranges follow; None for the widest
+    that was seen. seed: of the order.
     """
 
     steps: int = 300
@@ -46,7 +47,7 @@ class Settings:
     warmup: int = 20
     frozen_share: float = 0.5
     looks: int = 3
-    decay: float = 0.95
+    decay: float | None = None
     clip_norm: float = 1.0
     seed: int = 0
 
@@ -57,6 +58,8 @@ class Settings:
             raise TfliteAsrError(
                 f"qat: learning rate {self.learning_rate:g}; give one between 0 and 1, 2e-5 say"
             )
+        if self.decay is not None and not 0 < self.decay < 1:
+            raise TfliteAsrError(f"qat: decay {self.decay:g}; give one between 0 and 1, 0.95 say")
 
     def rate(self, step: int) -> float:
         """Learning rate of a step, counted from 0."""

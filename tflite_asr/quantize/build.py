@@ -284,9 +284,10 @@ class _Calibrated:
 
 def _trained(parts: Mapping[str, bytes], trained: Trained) -> _Calibrated:
     """What was trained, as it was trained: nothing is equalised, repaired or corrected behind its back."""
-    how = {name: value for name, value in trained.how.items() if name != "losses"}
+    how = {name: value for name, value in trained.how.items() if name not in ("losses", "inputs")}
     written = {signature: trained.written_into(data) for signature, data in parts.items()}
-    return _Calibrated(written, trained.ranges, how={"calibrator": SOURCE, SOURCE: how})
+    began = {"method": SOURCE, **trained.how.get("inputs", {})}
+    return _Calibrated(written, trained.ranges, how={**began, "calibrator": SOURCE, SOURCE: how})
 
 
 def _calibrate(parts: Mapping[str, bytes], one: Scheme, order: _Order, share: _Share) -> _Calibrated:
