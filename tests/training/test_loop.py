@@ -78,6 +78,24 @@ def test_a_tiny_conformer_learns_to_spell_whistles(corpus: tuple[Path, Path], tm
     assert facts.frontend.normalise == "fixed"
 
 
+def test_a_tiny_transformer_learns_to_spell_whistles_by_attention_and_by_ctc(tmp_path: Path) -> None:
+    recipe = replace(
+        RECIPE,
+        architecture="transformer",
+        config={"dim": 32, "dropout": 0.0, "positions": "sinusoidal"},
+        epochs=40,
+        learning_rate=4e-3,
+        intermediate_block=0,
+        intermediate_weight=0.0,
+    )
+    out = tmp_path / "whistles.keras"
+    data = whistled(tmp_path, "train", 160, 0), whistled(tmp_path, "dev", 16, 1)
+    result = train(recipe, [data[0]], [data[1]], out, tmp_path / "cache")
+    assert result["best_dev_wer"] < 0.3
+    assert min(line["dev_wer_by_ctc"] for line in history(out)) < 0.3
+    assert [tensor.name for tensor in load_model(out).inputs] == ["features", "mask", "tokens"]
+
+
 def test_an_interrupted_training_goes_on_where_it_stopped(corpus: tuple[Path, Path], tmp_path: Path) -> None:
     recipe, out = replace(RECIPE, epochs=4, decay_epochs=1), tmp_path / "m.keras"
     arguments = (recipe, [corpus[0]], [corpus[1]], out, tmp_path / "cache")

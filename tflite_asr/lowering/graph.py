@@ -9,6 +9,7 @@ import keras
 
 from tflite_asr.errors import TfliteAsrError
 from tflite_asr.lowering import (
+    attention_heads,
     layer_normalization,
     masked_softmax,
     multi_head_attention,
@@ -28,6 +29,7 @@ RULES: tuple[Rule, ...] = (
     layer_normalization.rule,
     multi_head_attention.rule,
     relative_attention.rule,
+    attention_heads.rule,
     masked_softmax.rule,
     relu.rule,
     truth.rule,

@@ -279,6 +279,23 @@ def initial_state(config: TransformerConfig, longest: int) -> dict[str, tuple[in
     return shapes
 
 
+def step_lengths(config: TransformerConfig, frames: int) -> dict[str, int]:
+    """Second axis of the inputs of `decode_step_of` that have it open, for a window of `frames` feature frames."""
+    longest, memory = config.longest(frames), -(-frames // config.subsampling)
+    lengths = {"history": longest, "mask": memory}
+    for index in range(config.decoder_blocks):
+        lengths |= {f"{kind}{index}": longest for kind in ("keys", "values")}
+        lengths |= {f"memory_{kind}{index}": memory for kind in ("keys", "values")}
+    return lengths
+
+
+def ctc_part(model: keras.Model) -> keras.Model:
+    """The encoder-decoder's encoder as a CTC model, inputs `features` and `mask`; a CTC model as it is."""
+    if "tokens" not in [tensor.name for tensor in model.inputs]:
+        return model
+    return keras.Model(model.inputs[:2], model.outputs[0], name="ctc")
+
+
 class _Builder:
     """Builds the modules of one config, or calls those of `source` again; a path that is dropped is left out."""
 

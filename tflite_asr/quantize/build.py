@@ -65,6 +65,11 @@ class _Order:
     repair: Walk | None = None
     trained: Trained | None = None
 
+    @property
+    def end_id(self) -> int:
+        """The token that a decoder starts and ends with."""
+        return self.facts.tokens.blank_id if self.facts and self.facts.tokens else 0
+
 
 @dataclass(frozen=True)
 class _Share:
@@ -203,26 +208,35 @@ def _build_form(
 ) -> Iterator[tuple[Scheme, FlatbufferResult]]:
     """One form of the model under all schemes that want it."""
     from tflite_asr.quantize.convert import convert, has_open_time_axis
+    from tflite_asr.quantize.entries import entries
+    from tflite_asr.quantize.steps import step_ties
 
+    models = entries(model, order.facts)
     if lowered:
         from tflite_asr.quantize.lowered import lowered as lowered_model
 
         share.tell("lower", 0.05)
-        model = lowered_model(model, order.subsampling, order.facts)
+        models = [
+            replace(entry, model=lowered_model(entry.model, order.subsampling, order.facts))
+            for entry in models
+        ]
     lengths: list[int | None] = list(order.windows) if has_open_time_axis(model) else [None]
     if not lengths:
         raise TfliteAsrError(f"model {model.name!r}: its time axis is open and no window length is given")
     floats = []
     for number, frames in enumerate(lengths):
         share.tell(f"convert {frames} frames" if frames else "convert", 0.1 + 0.4 * number / len(lengths))
-        floats.append(convert(model, frames, order.subsampling))
+        for entry in models:
+            inner = entry.lengths(frames) if entry.lengths and frames else None
+            floats.append(convert(entry.model, frames, order.subsampling, entry.kind, inner))
     parts = {window.signature: window.data for window in floats}
+    order = replace(order, ties=(*order.ties, *(tuple(sorted(tie)) for tie in step_ties(parts))))
     wanted = [one for one in order.schemes if one.lowered == lowered]
     for number, one in enumerate(wanted):
         data, found, how = _quantise(
             parts, one, order, share.part(0.5 + 0.5 * number / len(wanted), 0.5 / len(wanted))
         )
-        tensors = dict(floats[0].tensors)
+        tensors = {path: names for window in floats[: len(models)] for path, names in window.tensors.items()}
         yield one, FlatbufferResult(data, one.name, lowered, describe(data), found, tensors, _versions(), how)
 
 
@@ -252,6 +266,7 @@ def _quantise(
     from tflite_asr.quantize.finish import finish
     from tflite_asr.quantize.older import fit_runtime
     from tflite_asr.quantize.quantizer import quantize
+    from tflite_asr.quantize.steps import require_ties
     from tflite_asr.quantize.windows import merge
 
     made = _Calibrated(parts, None)
@@ -265,6 +280,7 @@ def _quantise(
         quantised = correct(quantize(data, made.ranges, order.ties, one), made.corrections)
         finished.append(finish(quantised, made.ranges))
     merged = merge(finished)
+    require_ties(merged)
     return (
         (fit_runtime(merged, order.min_runtime) if order.min_runtime else merged),
         made.ranges,
@@ -297,10 +313,16 @@ def _calibrate(parts: Mapping[str, bytes], one: Scheme, order: _Order, share: _S
     from tflite_asr.quantize.calibrate import calibrate, lay_into_windows
     from tflite_asr.quantize.repair import repair
     from tflite_asr.quantize.squares import corrections_of
+    from tflite_asr.quantize.steps import step_parts, step_sequences
 
     if order.ranges is not None and not order.inputs:
         return _Calibrated(parts, order.ranges)
     inputs, name = order.inputs or [], order.calibrator
+    steps = step_parts(parts)
+    if steps and (name == AUTO or order.repair is not None):
+        raise TfliteAsrError(
+            f"an encoder-decoder is calibrated by one of {', '.join(CALIBRATORS)}, and not repaired; give one"
+        )
     how: dict[str, Any] = {}
     settings: dict[str, Any] = {"subsampling": order.subsampling, "ties": order.ties}
     if name == AUTO:
@@ -322,7 +344,9 @@ def _calibrate(parts: Mapping[str, bytes], one: Scheme, order: _Order, share: _S
         )
         how["repair"] = repaired.provenance()
         return _Calibrated(repaired.flatbuffers, repaired.ranges, repaired.corrections, how)
-    sequences = lay_into_windows(inputs, parts, order.subsampling)
+    whole = {signature: data for signature, data in parts.items() if signature not in steps}
+    sequences = lay_into_windows(inputs, whole, order.subsampling)
+    sequences |= step_sequences(parts, sequences, order.end_id)
     ranges = order.ranges or calibrate(
         parts,
         sequences,
@@ -330,7 +354,9 @@ def _calibrate(parts: Mapping[str, bytes], one: Scheme, order: _Order, share: _S
         progress=lambda done: share.tell("calibrate", 0.9 * done),
     )
     share.tell("correct biases", 0.9)
-    corrections = corrections_of(parts, sequences, ranges, order.ties, one)
+    corrections = corrections_of(whole, sequences, ranges, order.ties, one)
+    if steps:
+        corrections |= corrections_of(steps, sequences, ranges, order.ties, one)
     return _Calibrated(parts, ranges, corrections, how | {"corrected_biases": len(corrections)})
 
 

@@ -148,7 +148,8 @@ def observe(
             for step in sequence:
                 outputs = runner.run({**step, **state})
                 state = {new: outputs[old] for old, new in (carried or {}).items()}
-                share = float(step["mask"].mean()) if "mask" in step else 1.0
+                # A step of a decoder has no padded frames: its caches fill from the end, its memory holds zeros there.
+                share = float(step["mask"].mean()) if "mask" in step and "token" not in step else 1.0
                 for name, values in runner.activations():
                     one = seen.setdefault(name, Observed(family, histograms))
                     one.add(values, real_part(values.shape, along_time.get(name, ()), share))

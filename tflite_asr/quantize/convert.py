@@ -43,9 +43,14 @@ def has_open_time_axis(model: keras.Model) -> bool:
     return any(None in tensor.shape[1:] for tensor in model.inputs)
 
 
-def static_shapes(model: keras.Model, frames: int | None, subsampling: int = 1) -> dict[str, tuple[int, ...]]:
-    """Input name to static shape: batch 1; an open second axis becomes `frames`, or for `mask` the
-    subsampled number of them.
+def static_shapes(
+    model: keras.Model,
+    frames: int | None,
+    subsampling: int = 1,
+    lengths: Mapping[str, int] | None = None,
+) -> dict[str, tuple[int, ...]]:
+    """Input name to static shape: batch 1; an open second axis becomes what `lengths` says of the input, else
+    `frames`, or for `mask` the subsampled number of them.
 
     Raises TfliteAsrError where another axis is open, or where an axis is open and `frames` is None.
     """
@@ -58,6 +63,7 @@ def static_shapes(model: keras.Model, frames: int | None, subsampling: int = 1) 
                     f"input {tensor.name!r} has an open time axis: give a window length in frames"
                 )
             shape[1] = -(-frames // subsampling) if tensor.name == "mask" else frames
+            shape[1] = (lengths or {}).get(tensor.name, shape[1])
         if None in shape:
             raise TfliteAsrError(
                 f"input {tensor.name!r} of shape {tuple(tensor.shape)}: "
@@ -74,15 +80,22 @@ def signature_name(model: keras.Model, frames: int | None) -> str:
     return kind if frames is None else f"{kind}_{frames}"
 
 
-def convert(model: keras.Model, frames: int | None, subsampling: int = 1) -> FloatWindow:
+def convert(
+    model: keras.Model,
+    frames: int | None,
+    subsampling: int = 1,
+    kind: str | None = None,
+    lengths: Mapping[str, int] | None = None,
+) -> FloatWindow:
     """The float flatbuffer of `model` at `frames` frames (None: as its fixed inputs say).
 
+    kind: the signature is `<kind>_<frames>`; None for `signature_name`'s. lengths: as `static_shapes` takes them.
     The same model gives the same bytes in every process. Raises TfliteAsrError where the model holds an op
     without a TFLite builtin, naming it.
     """
     import tensorflow as tf
 
-    shapes = static_shapes(model, frames, subsampling)
+    shapes = static_shapes(model, frames, subsampling, lengths)
     function = _frozen(model, shapes)
     # The graph-level converter: the function-level one freezes variables first, of which there are none
     # left here. Same ops out, 1.5 s of CPU against 3.5-4.2 for a lowered 6-block Conformer.
@@ -106,7 +119,7 @@ def convert(model: keras.Model, frames: int | None, subsampling: int = 1) -> Flo
         dict(zip(outputs.values(), makers, strict=True)),
         _operations(model),
     )
-    signature = signature_name(model, frames)
+    signature = f"{kind}_{frames}" if kind else signature_name(model, frames)
     packed.signatureDefs = [schema.SignatureDefT(_items(inputs), _items(outputs), signature, 0)]
     packed.metadata = packed.metadataBuffer = None
     packed.description = "tflite_asr"

@@ -47,7 +47,7 @@ def corrections_of(
     flatbuffers: signature to float flatbuffer with stable names. sequences: as `lay_into_windows` gives them. ranges,
     ties, scheme: as `quantize` takes them.
     """
-    signature = max(sequences, key=lambda name: len(sequences[name]))
+    signature = max(flatbuffers, key=lambda name: len(sequences[name]))
     data = flatbuffers[signature]
     if not _sums(data):
         return {}
@@ -74,7 +74,7 @@ def rounding_errors(
     for feed in feeds:
         integers.run(feed)
         held = dict(integers.activations())
-        share = float(np.mean(feed.get("mask", 1.0)))
+        share = 1.0 if "token" in feed else float(np.mean(feed.get("mask", 1.0)))
         for name, one in sums.items():
             squares = np.square(held[one.source].astype(np.float64))
             error = held[name].astype(np.float64) - (squares @ one.weights.T + one.bias).reshape(
