@@ -8,7 +8,8 @@ import pytest
 from tests.qat.conftest import TRAINED, smooth_clips
 from tflite_asr.errors import TfliteAsrError
 from tflite_asr.qat.batches import in_batches, taught_examples
-from tflite_asr.qat.train import Settings, toward_teacher, train_low_bit
+from tflite_asr.qat.settings import Settings
+from tflite_asr.qat.train import toward_teacher, train_low_bit
 from tflite_asr.quantize.schemes import scheme
 from tflite_asr.quantize.serialize import read_model, text
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from tflite_asr.facts import ModelFacts
 from tflite_asr.manifest import read_manifest
 from tflite_asr.pipeline.model_files import FLATBUFFER, facts_of, model_path
 from tflite_asr.pipeline.preparation import Progress, calibration_inputs, check_budget, check_calibration
+from tflite_asr.qat.settings import Settings
 from tflite_asr.quantize.child import report_progress, run_in_child
 from tflite_asr.quantize.schemes import scheme as scheme_named
 from tflite_asr.quantize.trained import Trained
@@ -25,9 +26,10 @@ WINDOW_SECONDS = 4.0  # the shortest window at least that long is trained, if no
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be trained, checked, as it goes to the child. settings: of `qat.train.Settings`, those that were
-    given.
-    manifest: None for distillation. window: in frames. state: where an interrupted training goes on from."""
+    """What is to be trained, checked, as it goes to the child.
+
+    manifest: None for distillation. window: in frames. state: where an interrupted training goes on from.
+    """
 
     manifest: Path | None
     calibration: str
@@ -37,7 +39,7 @@ class Order:
     cache: Path
     threads: int
     state: Path
-    settings: dict[str, Any]
+    settings: Settings
 
 
 def train_low_bit(
@@ -98,7 +100,9 @@ def train_low_bit(
                 f"{path}: training on {manifest} needs a front end and tokens; write its .toml"
             )
         read_manifest(manifest, facts.tokens)
-    settings = {"steps": steps, "batch": batch, "learning_rate": learning_rate, "decay": decay, "seed": seed}
+    settings = Settings(steps, batch, decay=decay, seed=seed)
+    if learning_rate is not None:
+        settings = replace(settings, learning_rate=learning_rate)
     order = Order(
         manifest=None if manifest is None else Path(manifest).absolute(),
         calibration=calibration,
@@ -108,7 +112,7 @@ def train_low_bit(
         cache=Path(cache).absolute(),
         threads=threads,
         state=out.with_suffix(".state.npz").absolute(),
-        settings={name: value for name, value in settings.items() if value is not None},
+        settings=settings,
     )
     order.state.parent.mkdir(parents=True, exist_ok=True)
     trained = run_in_child(_train, path, facts, order, stage="open the model", progress=progress)
@@ -140,12 +144,12 @@ def _train(path: Path, facts: ModelFacts | None, order: Order) -> Trained:
     from tflite_asr.models import load_model
     from tflite_asr.qat.batches import Examples, spoken_examples, taught_examples
     from tflite_asr.qat.graph import Graph
-    from tflite_asr.qat.train import Objective, Settings, toward_teacher, toward_text, train_low_bit
+    from tflite_asr.qat.train import Objective, toward_teacher, toward_text, train_low_bit
     from tflite_asr.quantize.calibrate import calibrate, lay_into_windows
     from tflite_asr.quantize.convert import convert, has_open_time_axis
     from tflite_asr.quantize.lowered import lowered
 
-    settings = Settings(**order.settings)
+    settings = order.settings
     model = load_model(path)
     subsampling = facts.subsampling if facts else 1
     stage = f"calibration inputs: {order.calibration}"
