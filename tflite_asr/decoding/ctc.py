@@ -85,6 +85,19 @@ def greedy_ctc(
         )
     best = logits[: len(logits) if valid is None else valid].argmax(axis=1)
     ids, firsts, lasts = collapse(best, tokens.blank_id)
+    return spelled_words(ids, firsts, lasts, tokens, frame_seconds, breaks)
+
+
+def spelled_words(
+    ids: np.ndarray,
+    firsts: np.ndarray,
+    lasts: np.ndarray,
+    tokens: Tokens,
+    frame_seconds: float,
+    breaks: Sequence[int] = (),
+) -> Transcript:
+    """Words of pieces whose frames are known; ids, firsts, lasts: as `collapse` gives them, the rest as `greedy_ctc`
+    takes it."""
     words: list[Word] = []
     spelled, start, end = "", 0, 0
     stretches = np.searchsorted(np.asarray(breaks, np.int64), firsts, side="right")

@@ -40,7 +40,9 @@ def entries(model: Any, facts: ModelFacts | None) -> list[Entry]:
     from tflite_asr.models import FUNCTIONAL, config_class
     from tflite_asr.models.transformer import TransformerConfig, decode_step_of, encoder_of, step_lengths
 
-    if not isinstance(model, FUNCTIONAL) or "tokens" not in [tensor.name for tensor in model.inputs]:
+    name = model.name
+    told = "tokens" in [tensor.name for tensor in model.inputs]
+    if not (told and isinstance(model, FUNCTIONAL)):
         return [Entry(model)]
     if (
         facts is None
@@ -48,7 +50,7 @@ def entries(model: Any, facts: ModelFacts | None) -> list[Entry]:
         or config_class(facts.architecture) is not TransformerConfig
     ):
         raise TfliteAsrError(
-            f"model {model.name!r}: takes tokens, and nothing says of what architecture it is; put its .toml beside it"
+            f"model {name!r}: takes tokens, and nothing says of what architecture it is; put its .toml beside it"
         )
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.config.items()}
     config = TransformerConfig(**values)
