@@ -147,10 +147,15 @@ def _train(path: Path, facts: ModelFacts | None, order: Order) -> Trained:
     from tflite_asr.qat.train import Objective, toward_teacher, toward_text, train_low_bit
     from tflite_asr.quantize.calibrate import calibrate, lay_into_windows
     from tflite_asr.quantize.convert import convert, has_open_time_axis
+    from tflite_asr.quantize.entries import entries
     from tflite_asr.quantize.lowered import lowered
 
     settings = order.settings
     model = load_model(path)
+    if len(entries(model, facts)) > 1:
+        raise TfliteAsrError(
+            f"{path}: is an encoder-decoder; low-bit training takes models of one signature so far"
+        )
     subsampling = facts.subsampling if facts else 1
     stage = f"calibration inputs: {order.calibration}"
     inputs = calibration_inputs(
