@@ -168,7 +168,7 @@ def slim_study(
             full_model,
             facts,
             full,
-            chosen,
+            found,
             budget,
             recovery,
             reference,

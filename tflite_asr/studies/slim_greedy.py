@@ -73,7 +73,7 @@ class Descent:
     """A greedy search on its way down.
 
     Attributes:
-        model, facts, full: the full model and what it comes to. modules: paths that may go.
+        model, facts, full: the full model and what it comes to. alone: each module that may go, dropped from it.
         reference: `tflite_asr.slim.Reference` of the full model.
         tell: called with (stage, the model so far, share of this step).
     """
@@ -82,7 +82,7 @@ class Descent:
     model: Any
     facts: ModelFacts
     full: Measured
-    modules: Sequence[str]
+    alone: Sequence[Measured]
     budget: Budget
     recovery: Recovery
     reference: Any
@@ -135,12 +135,17 @@ class Descent:
         from tflite_asr.slim import module_paths
         from tflite_asr.slim.slim import model_config
 
-        paths = [path for path in module_paths(model_config(facts)) if path in set(self.modules)]
-        speech = self.speech if self.budget.score == "wer" else None
+        found = list(self.alone) if now is self.full else []
+        if not found:
+            chosen = {one.path for one in self.alone}
+            paths = [path for path in module_paths(model_config(facts)) if path in chosen]
+            speech = self.speech if self.budget.score == "wer" else None
+            for number, path in enumerate(paths):
+                drops = f"{len(now.dropped)} drop{'s' if len(now.dropped) > 1 else ''}"
+                self.tell(f"after {drops}: without {path}?", now, number / len(paths))
+                found.append(without(model, facts, path, self.reference, speech)[2])
         best: tuple[tuple[float, float], Measured] | None = None
-        for number, path in enumerate(paths):
-            self.tell(f"after {_words(now)}: without {path}?", now, number / len(paths))
-            _, _, one = without(model, facts, path, self.reference, speech)
+        for one in found:
             saved = saving(one, now, self.full, self.budget)
             if saved <= 0:
                 continue
@@ -210,8 +215,3 @@ class Descent:
         from tflite_asr.slim import slim
 
         return slim(self.model, self.facts, "")[0]
-
-
-def _words(now: Measured) -> str:
-    drops = len(now.dropped)
-    return f"{drops} drop{'s' if drops > 1 else ''}" if drops else "none dropped"
