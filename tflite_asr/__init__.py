@@ -81,7 +81,14 @@ __all__ = [
 ]
 
 
-def load(bundle: Any, runtime: str = "litert", delegate: str | None = None, threads: int = 1) -> Transcriber:
+def load(
+    bundle: Any,
+    runtime: str = "litert",
+    delegate: str | None = None,
+    threads: int = 1,
+    decoder: str | None = None,
+    beam: int = 1,
+) -> Transcriber:
     """A bundle, checked and ready to transcribe: `tflite_asr.load(folder).transcribe("recording.wav").text`.
 
     Args:
@@ -89,14 +96,17 @@ def load(bundle: Any, runtime: str = "litert", delegate: str | None = None, thre
         runtime: "litert" or "tflite-runtime".
         delegate: "xnnpack", "builtin" or "reference"; None for the one that the bundle names.
         threads: of the interpreter.
+        decoder: "attention", "ctc" or "joint"; None for attention where the bundle has it.
+        beam: hypotheses that attention keeps, 1 (greedy) to 8.
 
     Raises:
         TfliteAsrError: a feature-only bundle, or no runtime installed.
         Finding: a broken bundle.
     """
+    from tflite_asr.runtime.spelling import wanted_spelling
     from tflite_asr.runtime.transcriber import Transcriber
 
-    return Transcriber(bundle, runtime, delegate, threads)
+    return Transcriber(bundle, runtime, delegate, threads, wanted_spelling(decoder, beam))
 
 
 def __getattr__(name: str) -> Any:

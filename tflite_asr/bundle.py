@@ -120,11 +120,20 @@ class Bundle:
 
     @property
     def windows(self) -> dict[int, str]:
-        """Window length in feature frames to signature name, shortest first: the `ctc_<frames>` signatures."""
+        """Window length in feature frames to the signature that gives CTC's logits, shortest first: `ctc_<frames>`, or
+        `encode_<frames>` of an encoder-decoder."""
+        return self._by_length("encode") or self._by_length("ctc")
+
+    @property
+    def decode_steps(self) -> dict[int, str]:
+        """Window length to the signature of an encoder-decoder that spells what its window holds."""
+        return self._by_length("decode_step")
+
+    def _by_length(self, kind: str) -> dict[int, str]:
         found = {}
         for name in self.info.signatures:
-            kind, _, frames = name.rpartition("_")
-            if kind == "ctc" and frames.isdigit():
+            stem, _, frames = name.rpartition("_")
+            if stem == kind and frames.isdigit():
                 found[int(frames)] = name
         return dict(sorted(found.items()))
 
@@ -136,7 +145,7 @@ class Bundle:
         if self.tokens is None:
             lacking.append(f"the tokens ({TOKENS_FILE})")
         if not self.windows:
-            lacking.append("a signature ctc_<frames>")
+            lacking.append("a signature ctc_<frames> or encode_<frames>")
         return lacking
 
     def require_speech(self) -> None:

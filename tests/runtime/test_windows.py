@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tflite_asr.decoding import greedy_ctc
-from tflite_asr.runtime.windows import OVERLAP, Piece, breaks, cut, join, seam
+from tflite_asr.runtime.windows import OVERLAP, Piece, apart, breaks, cut, join, seam
 from tflite_asr.tokens import Tokens
 
 TOKENS = Tokens(("<blank>", *"abcdefghijklmnopqrstuvwxyz"), blank_id=0)
@@ -135,3 +135,20 @@ def test_silence_is_cut_in_the_middle():
 def test_an_overlap_of_almost_nothing_still_has_a_seam(shared):
     logits = logits_of([0] * shared) if shared else np.zeros((0, 27), np.int8)
     assert 0 <= seam(logits, logits, 0) <= shared
+
+
+def test_pieces_apart_change_over_where_joined_logits_do():
+    rng = np.random.default_rng(0)
+    pieces = [*cut(400, 200, 4, []), Piece(400, 80)]
+    parts = [rng.standard_normal((piece.frames // 4, 3)) for piece in pieces]
+    joined = join(parts, pieces, 4, blank_id=0)
+    stretches = apart(parts, pieces, 4, blank_id=0)
+    assert [stretches[0].start, stretches[-1].start + stretches[-1].frames] == [0, 480]
+    for before, after in pairwise(stretches):
+        assert before.start + before.frames == after.start
+    for stretch, piece, part in zip(stretches, pieces, parts, strict=True):
+        first = (stretch.start - piece.start) // 4
+        inside = part[first : first + stretch.frames // 4]
+        np.testing.assert_array_equal(joined[stretch.start // 4 :][: len(inside)], inside)
+    assert apart(parts[-1:], pieces[-1:], 4, blank_id=0) == pieces[-1:]
+    assert apart([], [], 4, blank_id=0) == []

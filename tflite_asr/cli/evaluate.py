@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from tflite_asr.cli.options import DELEGATES, DELEGATES_HELP, JSON, RUNTIME, THREADS
+from tflite_asr.cli.options import BEAM, DECODER, DELEGATES, DELEGATES_HELP, JSON, RUNTIME, THREADS
 from tflite_asr.cli.terminal import counter, show, write_json
 
 
@@ -20,6 +20,8 @@ from tflite_asr.cli.terminal import counter, show, write_json
     "--delegate", "delegates", multiple=True, type=DELEGATES, help=f"May be repeated.  {DELEGATES_HELP}"
 )
 @THREADS
+@DECODER
+@BEAM
 @click.option(
     "--float", "float_bundle", metavar="BUNDLE", help="float32 bundle of the same model: SNR, agreement."
 )
@@ -33,6 +35,8 @@ def evaluate(
     runtime: str,
     delegates: Sequence[str],
     threads: int,
+    decoder: str | None,
+    beam: int,
     float_bundle: str | None,
     against: str | None,
     hypotheses: str | None,
@@ -45,6 +49,7 @@ def evaluate(
     from tflite_asr.measure.evaluate import evaluate as run
     from tflite_asr.measure.evaluation import Run, report, with_against
     from tflite_asr.report.table import evaluation_table, variants_table
+    from tflite_asr.runtime.spelling import wanted_spelling
 
     loaded = Bundle.load(bundle)
     earlier = Run.read(against) if against else None
@@ -59,6 +64,7 @@ def evaluate(
                 runtime=runtime,
                 delegate=delegate if asked else None,
                 threads=threads,
+                spelling=wanted_spelling(decoder, beam),
                 reference=float_bundle,
                 limit=limit,
                 integer_only=proof,

@@ -36,4 +36,12 @@ RUNTIME = click.option("--runtime", type=RUNTIMES, default="litert", show_defaul
 DELEGATES = click.Choice(["xnnpack", "builtin", "reference"])
 DELEGATES_HELP = "[default: xnnpack; for an integer bundle of export --min-runtime builtin]"
 THREADS = click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True)
+DECODER = click.option(
+    "--decoder",
+    type=click.Choice(["attention", "ctc", "joint"]),
+    help="What spells: attention, CTC, or both scored together.  [default: attention where the bundle has it]",
+)
+BEAM = click.option(
+    "--beam", type=click.IntRange(1, 8), default=1, show_default=True, help="Hypotheses kept; 1 is greedy."
+)
 OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace an output that exists.")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tflite_asr.cli.options import DELEGATES, DELEGATES_HELP, JSON, RUNTIME, THREADS
+from tflite_asr.cli.options import BEAM, DECODER, DELEGATES, DELEGATES_HELP, JSON, RUNTIME, THREADS
 from tflite_asr.cli.terminal import complain, write_json
 from tflite_asr.errors import TfliteAsrError
 
@@ -19,6 +19,8 @@ from tflite_asr.errors import TfliteAsrError
 @RUNTIME
 @click.option("--delegate", type=DELEGATES, help=DELEGATES_HELP)
 @THREADS
+@DECODER
+@BEAM
 @click.option("--timestamps", is_flag=True, help="A line a word, with its start and end in seconds.")
 @JSON
 def transcribe(
@@ -27,6 +29,8 @@ def transcribe(
     runtime: str,
     delegate: str | None,
     threads: int,
+    decoder: str | None,
+    beam: int,
     timestamps: bool,
     json_path: str | None,
 ) -> None:
@@ -37,9 +41,10 @@ def transcribe(
     import io
 
     from tflite_asr.audio import read_audio
+    from tflite_asr.runtime.spelling import wanted_spelling
     from tflite_asr.runtime.transcriber import Transcriber
 
-    transcriber = Transcriber(bundle, runtime, delegate, threads)
+    transcriber = Transcriber(bundle, runtime, delegate, threads, wanted_spelling(decoder, beam))
     results, exit_code = [], 0
     for name in audio:
         source: Any = io.BytesIO(sys.stdin.buffer.read()) if name == "-" else name

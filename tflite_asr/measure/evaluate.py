@@ -17,6 +17,7 @@ from tflite_asr.measure.evaluation import Evaluation, Result, scores
 from tflite_asr.measure.fidelity import argmax_agreement, dequantise, snr_db
 from tflite_asr.measure.footprint import footprint
 from tflite_asr.runtime import Transcriber
+from tflite_asr.runtime.spelling import Spelling
 from tflite_asr.tokens import Tokens, normalise_text
 
 Progress = Callable[[int, int], None]
@@ -30,6 +31,7 @@ def evaluate(
     runtime: str = "litert",
     delegate: str | None = None,
     threads: int = 1,
+    spelling: Spelling | None = None,
     reference: Bundle | str | Path | ReferenceLogits | None = None,
     limit: int | None = None,
     seed: int = 0,
@@ -42,7 +44,7 @@ def evaluate(
     Args:
         bundle: what to evaluate.
         manifests: one or more; every line is checked before any audio is read.
-        runtime, delegate, threads: as `Transcriber` takes them.
+        runtime, delegate, threads, spelling: as `Transcriber` takes them.
         reference: the float bundle of the same model, or its logits (`reference_logits`), for SNR and
             agreement.
         limit: of each manifest, its first utterances only.
@@ -55,7 +57,7 @@ def evaluate(
         TfliteAsrError: a feature-only bundle, a broken manifest or audio file, or another runtime's trouble.
         Finding: a broken bundle.
     """
-    transcriber = Transcriber(bundle, runtime, delegate, threads)
+    transcriber = Transcriber(bundle, runtime, delegate, threads, spelling)
     utterances = utterances_of(manifests, transcriber.tokens, limit)
     float_side: Transcriber | ReferenceLogits | None
     if isinstance(reference, (Bundle, str, Path)):
@@ -74,6 +76,7 @@ def evaluate(
         runtime=runtime,
         delegate=transcriber.delegate,
         threads=threads,
+        spelling=transcriber.spelling,
         results=tuple(results),
         pooled=scores(results, seed),
         corpora={name: scores(rows, seed) for name, rows in by_corpus.items()},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from tflite_asr.measure.wer import (
     word_errors,
 )
 from tflite_asr.runtime import StageSeconds
+from tflite_asr.runtime.spelling import Spelling
 from tflite_asr.tokens import NORMALISATION
 
 
@@ -109,6 +110,7 @@ class Evaluation:
         footprint: None where it was not asked for.
         integer_only: the audit's verdict on model.tflite.
         against: paired difference to another run, where one was given.
+        spelling: what decoded, and how.
     """
 
     bundle: Bundle
@@ -122,6 +124,7 @@ class Evaluation:
     integer_only: bool
     footprint: Footprint | None = None
     against: dict[str, Any] | None = None
+    spelling: Spelling = field(default_factory=lambda: Spelling("ctc"))
 
     @property
     def words(self) -> ErrorCounts:
@@ -143,6 +146,8 @@ class Evaluation:
             "runtime": self.runtime,
             "threads": self.threads,
             "delegate": self.delegate,
+            "decoder": self.spelling.decoder,
+            "beam": self.spelling.beam,
             "calibration": info.calibration.get("method") if info.calibration else None,
             "seed": info.calibration.get("seed") if info.calibration else None,
             "load_seconds": self.footprint.load_seconds if self.footprint else None,

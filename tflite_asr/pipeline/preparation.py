@@ -109,6 +109,7 @@ def _prepare_keras(
 ) -> tuple[Path, ModelFacts | None, dict[str, Any] | None, Any]:
     import tflite_asr.lowering  # noqa: F401  its layers are then known, and a lowered model opens too
     from tflite_asr.models import load_model
+    from tflite_asr.models.transformer import ctc_part
 
     model, slimming = load_model(path), None
     if drop:
@@ -122,7 +123,12 @@ def _prepare_keras(
     if calibration is not None:
         stage = f"calibration inputs: {calibration}"
         inputs = calibration_inputs(
-            model, facts, calibration, seed, budget_macs, lambda f: report_progress(stage, 0.2 + 0.6 * f)
+            ctc_part(model),
+            facts,
+            calibration,
+            seed,
+            budget_macs,
+            lambda f: report_progress(stage, 0.2 + 0.6 * f),
         )
     return path, facts, slimming, inputs
 

@@ -1,4 +1,4 @@
-"""Audio to text, offline: front end, acoustic model and greedy CTC of one bundle, each stage timed."""
+"""Audio to text, offline: front end, acoustic model and decoding of one bundle, each stage timed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ import numpy as np
 from tflite_asr.audio import read_audio
 from tflite_asr.bundle import Bundle
 from tflite_asr.decoding import Transcript, greedy_ctc
+from tflite_asr.decoding.ctc import spelled_words
 from tflite_asr.errors import Finding, TfliteAsrError
 from tflite_asr.frontend.config import FrontEnd
 from tflite_asr.runtime.interpreter import TensorFacts, open_interpreter
 from tflite_asr.runtime.pauses import places_to_cut
-from tflite_asr.runtime.windows import Piece, breaks, cut, join
+from tflite_asr.runtime.spelling import Spelling, StepSpeller, place_in_time, real_values, spell
+from tflite_asr.runtime.windows import Piece, apart, breaks, cut, join
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,17 @@ class Recognition:
     seconds: StageSeconds
 
 
+@dataclass(frozen=True)
+class _Heard:
+    """A piece in its window: logits [logit frames, pieces] of its valid frames, and the model's other outputs, as they
+    are stored."""
+
+    piece: Piece
+    window: int
+    logits: np.ndarray
+    memory: dict[str, np.ndarray]
+
+
 class Transcriber:
     """A bundle loaded on one runtime.
 
@@ -57,9 +70,10 @@ class Transcriber:
         runtime, threads: as `open_interpreter` takes them.
         delegate: of both flatbuffers; None for the one that the bundle names for its model, and XNNPACK for its front
             end, which is float.
+        spelling: how an encoder-decoder spells; None for greedy attention. A CTC bundle takes none but decoder "ctc".
 
     Raises:
-        TfliteAsrError: a feature-only bundle, or `open_interpreter`'s.
+        TfliteAsrError: a feature-only bundle, a spelling that it has no decoder for, or `open_interpreter`'s.
         Finding: a broken bundle.
     """
 
@@ -69,6 +83,7 @@ class Transcriber:
         runtime: str = "litert",
         delegate: str | None = None,
         threads: int = 1,
+        spelling: Spelling | None = None,
     ):
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
         self.bundle.require_speech()
@@ -77,11 +92,18 @@ class Transcriber:
         self.frontend, self.tokens = self.bundle.info.frontend, self.bundle.tokens
         self.subsampling = self.bundle.info.subsampling
         self.delegate = delegate or self.bundle.info.delegate
+        self._steps = self.bundle.decode_steps
+        self.spelling = spelling or Spelling("attention" if self._steps else "ctc")
+        if self.spelling.decoder != "ctc" and not self._steps:
+            raise TfliteAsrError(
+                f"{self.bundle.path}: has no decoder for {self.spelling.decoder}; give decoder ctc, or none"
+            )
         self._model = open_interpreter(self.bundle.model_path, runtime, self.delegate, threads)
         self._frontend = open_interpreter(self.bundle.frontend_path, runtime, delegate or "xnnpack", threads)
         self.windows = self.bundle.windows
         for frames, name in self.windows.items():
-            if f"frontend_{frames}" not in self._frontend.signatures or name not in self._model.signatures:
+            wanted = {name, self._steps.get(frames, name)} if self._steps else {name}
+            if f"frontend_{frames}" not in self._frontend.signatures or wanted - set(self._model.signatures):
                 raise Finding(
                     f"{self.bundle.path}: no signature frontend_{frames} and {name} in both flatbuffers; "
                     "export the bundle again"
@@ -121,28 +143,85 @@ class Transcriber:
         frames = self.frontend.frames(len(samples))
         longest = max(self.windows)
         frontend_seconds = model_seconds = 0.0
-        parts: list[np.ndarray] = []
         places = places_to_cut(samples, self.frontend.sample_rate) if frames > longest else []
         pieces = cut(
             frames, longest, self.subsampling, [place / self.frontend.seconds_per_frame for place in places]
         )
+        heard: list[_Heard] = []
         for piece in pieces:
-            window = min((w for w in self.windows if w >= piece.frames), default=longest)
-            began = time.perf_counter()
-            inputs = self._inputs(samples, piece, window)
-            between = time.perf_counter()
-            output = self._model.run(self.windows[window], inputs)["logits"]
-            model_seconds += time.perf_counter() - between
-            frontend_seconds += between - began
-            parts.append(output[0, : -(-piece.frames // self.subsampling)])
+            one, spent = self._hear(samples, piece)
+            frontend_seconds, model_seconds = frontend_seconds + spent[0], model_seconds + spent[1]
+            heard.append(one)
+        parts = [one.logits for one in heard]
         began = time.perf_counter()
         empty = np.zeros((0, len(self.tokens.pieces)), self.logits_facts.dtype)
         logits = join(parts, pieces, self.subsampling, self.tokens.blank_id) if parts else empty
-        places_cut = breaks(pieces, self.subsampling)
-        transcript = greedy_ctc(logits, None, self.tokens, self.frame_seconds, places_cut)
+        if self.spelling.decoder == "ctc":
+            places_cut = breaks(pieces, self.subsampling)
+            transcript = greedy_ctc(logits, None, self.tokens, self.frame_seconds, places_cut)
+        else:
+            transcript = self._spell(samples, heard)
         decode_seconds = time.perf_counter() - began
         seconds = StageSeconds(frontend_seconds, model_seconds, decode_seconds)
         return Recognition(transcript, logits, len(samples) / self.frontend.sample_rate, seconds)
+
+    def _hear(self, samples: np.ndarray, piece: Piece) -> tuple[_Heard, tuple[float, float]]:
+        """What the model makes of one piece, and the seconds of front end and model."""
+        window = min((w for w in self.windows if w >= piece.frames), default=max(self.windows))
+        began = time.perf_counter()
+        inputs = self._inputs(samples, piece, window)
+        between = time.perf_counter()
+        outputs = dict(self._model.run(self.windows[window], inputs))
+        spent = (between - began, time.perf_counter() - between)
+        valid = -(-piece.frames // self.subsampling)
+        return _Heard(piece, window, outputs.pop("logits")[0, :valid], outputs), spent
+
+    def _spell(self, samples: np.ndarray, heard: list[_Heard]) -> Transcript:
+        """Token by token, one stretch after the other; where pieces overlap, the encoder runs again on what is left.
+
+        Where CTC hears nothing, nothing is spelled: a decoder never has nothing to say.
+        """
+        pieces = [one.piece for one in heard]
+        stretches = (
+            apart([one.logits for one in heard], pieces, self.subsampling, self.tokens.blank_id)
+            if heard
+            else []
+        )
+        known = {one.piece: one for one in heard}
+        ids: list[int] = []
+        firsts, ends, begins = [], [], []
+        for stretch in stretches:
+            one = known.get(stretch) or self._hear(samples, stretch)[0]
+            begin = stretch.start // self.subsampling
+            begins.append(begin)
+            if (one.logits.argmax(axis=1) == self.tokens.blank_id).all():
+                continue
+            logits = real_values(one.logits, self.logits_facts)
+            found = spell(
+                self._speller(one),
+                self.tokens.blank_id,
+                stretch.frames * self.frontend.seconds_per_frame,
+                self.spelling,
+                logits,
+            )
+            first, end = place_in_time(logits, found, self.tokens.blank_id)
+            ids += found
+            firsts.append(begin + first)
+            ends.append(begin + end)
+        none = [np.zeros(0, np.int64)]
+        return spelled_words(
+            np.array(ids, np.int64),
+            np.concatenate(none + firsts),
+            np.concatenate(none + ends),
+            self.tokens,
+            self.frame_seconds,
+            begins[1:],
+        )
+
+    def _speller(self, heard: _Heard) -> StepSpeller:
+        mask = np.zeros((1, -(-heard.window // self.subsampling)), np.float32)
+        mask[:, : len(heard.logits)] = 1.0
+        return StepSpeller(self._model, self._steps[heard.window], heard.memory, mask)
 
     def features(self, samples: np.ndarray, window: int | None = None) -> np.ndarray:
         """What the front end makes of samples that fit one window: float32 [frames, mels], valid frames only."""
@@ -153,7 +232,11 @@ class Transcriber:
     def warm_up(self) -> None:
         """Run every window once, on silence, so that the first utterance is timed like the others."""
         for window in self.windows:
-            self.recognise(np.zeros(self.frontend.samples(window), np.float32))
+            silence = np.zeros(self.frontend.samples(window), np.float32)
+            self.recognise(silence)
+            if self.spelling.decoder != "ctc":
+                speller = self._speller(self._hear(silence, Piece(0, window))[0])
+                speller.step(speller.start(), self.tokens.blank_id)
 
     def _samples(self, audio: str | Path | np.ndarray) -> np.ndarray:
         if not isinstance(audio, np.ndarray):
