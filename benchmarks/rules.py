@@ -97,7 +97,7 @@ CASES: dict[str, Callable[[], keras.Model]] = {
     "no rule: swish": lambda: sequence(keras.layers.Activation("silu")),
     "no rule: gelu": lambda: sequence(keras.layers.Activation("gelu")),
     "no rule: gated linear unit": lambda: sequence(GatedLinearUnit()),
-    "no rule: 2-D subsampling": stem,
+    "subsampling, 2-D": stem,
 }
 
 

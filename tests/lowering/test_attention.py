@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import keras
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ from keras.layers import MultiHeadAttention
 from tests.lowering.integers import largest_difference, noise, randomised, to_integers
 from tflite_asr.lowering import lower
 from tflite_asr.models.layers import RelativeAttention
+from tflite_asr.quantize.naming import op_name
+from tflite_asr.quantize.serialize import read_model
 
 FRAMES, DIM = 24, 16
 VALID = (24, 15, 6)
@@ -92,6 +96,35 @@ def test_scores_far_below_zero_are_no_trouble():
     for feed in some:
         feed["x"] = np.where(feed["mask"][..., None] > 0, feed["x"] - 8, feed["x"] + 8).astype(np.float32)
     assert largest_difference(model, lower(model), some[:1]) < 1e-4
+
+
+@pytest.mark.parametrize("valid", [0, 1, 2, FRAMES])
+def test_any_number_of_visible_frames_keeps_the_function(valid):
+    """None: Keras gives the mean of all values."""
+    model, some = relative(), feeds("float32")[:1]
+    some[0]["mask"] = (np.arange(FRAMES) < valid)[None].astype("float32")
+    assert largest_difference(model, lower(model), some) < 1e-5
+
+
+@pytest.mark.parametrize("spread", [0.01, 1.0, 30.0])
+def test_flat_and_peaked_rows_keep_their_function(spread):
+    model, some = relative(), feeds("float32")
+    layer = model.get_layer("attention")
+    layer.query_kernel.assign(np.asarray(layer.query_kernel) * spread)
+    assert largest_difference(model, lower(model), some) < 1e-4
+
+
+def test_one_mask_for_all_queries_takes_no_product_with_every_score():
+    """Nor another pass: the scores, what is left of them below their shift, and their exponentials."""
+    lowered = to_integers(lower(relative()), feeds("float32"))
+    model = read_model(lowered.data)
+    graph = model.subgraphs[0]
+    writers = Counter(
+        op_name(model, op)
+        for op in graph.operators
+        if list(graph.tensors[op.outputs[0]].shape) == [FRAMES, FRAMES]
+    )
+    assert writers == {"FULLY_CONNECTED": 2, "SUB": 2, "ELU": 2, "ADD": 2}
 
 
 @pytest.mark.parametrize("case", ["plain", "causal", "float mask", "bool mask"])

@@ -1,8 +1,7 @@
 """Softmax attention over the visible keys, written for int8: what both attention rules are made of.
 
-Weights are exp(score - the row's largest visible score), and 1 / sum is put on half before and half after the
-product with the values. Why so, measured on 400 frames, 4 heads of 36, one thread, int8 SNR of the layer's
-output against float:
+Weights are exp(score - what is at least the row's largest visible score), their product with the values is divided by
+their sum. Why so, measured on 400 frames, 4 heads of 36, one thread, int8 SNR of the layer's output against float:
 - Products of activations are FULLY_CONNECTED with a filter that is no constant, one per head: BATCH_MATMUL
   takes 22 ms in int8, these 2.1 to 2.7 (float32 of the unlowered layer: 2.7).
 - SOFTMAX writes steps of 1/256: attention spread over 400 frames rounds to nothing (13 dB; written out 32 to 34). On
@@ -10,14 +9,19 @@ output against float:
 - A mask added as -1e9 (Keras) makes the range of the scores useless: .2 to 7 dB. Here masked scores are set to the
   least score of their row, which cannot be above its maximum, and their exponentials to zero: 24 to 27 dB. The half
   trained shipped Conformer, on real speech: 6.5 dB and 81 % of the argmax unlowered, 29.2 dB and 99 % lowered.
-- rsqrt(sum) on the weights and again on the product keeps both in one range for flat and for peaked rows: up to
-  .8 dB more than 1 / sum on the weights, and nothing slower. 1 / sum on the product alone saves 5 % of the shipped
-  Conformer's A76 instructions at 16 s and costs .6 dB.
+- One scale serves flat rows, whose sums reach hundreds, and peaked rows, whose sums are near 1. Where all queries see
+  the same keys, what is taken off a row's scores is more than their maximum by half an estimate of log(sum): softmax
+  does not see it, sums and products of all rows come out within one range, and 1 / sum is taken on the product alone.
+  The estimate takes only the row's maximum, and its errors cancel out. The sum of all keys' weights less the hidden
+  ones' would take MEAN instead of a product with the mask, and loses what cancels: 2.7 dB of the shipped Conformer at
+  16 s.
+- Elsewhere rsqrt(sum) on the weights and again on the product does the same: up to .8 dB more than 1 / sum on the
+  weights. 1 / sum on the product alone, nothing taken off, costs the shipped Conformer .6 dB.
 - exp(x) is ELU(x) + 1, since no x is above 0: XNNPACK looks both up in one table of bytes, .6 A76 instructions a score
   where EXP takes 5. Under a mask that changes from query to query the 1 is added where a key is visible, and what lies
   below 0 is cut: 3.8 instructions, where EXP and a product with the mask take 7.9.
-- The sum is taken twice, by one product: as it is, up to 255 / FINE, and FINE / 255 of it. One int8 scale for sums of
-  1 and of 400 has steps of 1.6, and the steps of a peaked row's root were up to a third of it.
+- There the sum is taken twice, by one product: as it is, up to 255 / FINE, and FINE / 255 of it. One int8 scale for
+  sums of 1 and of 400 has steps of 1.6, and the steps of a peaked row's root were up to a third of it.
 
 ELU and REDUCE_MAX are left in float by AI Edge Quantizer; the finishing pass folds them (policy.py).
 """
@@ -106,17 +110,62 @@ def _half_logarithm(sums: Any) -> Any:
     return ops.mean(logarithms, axis=-1, keepdims=True) * -1.0
 
 
-def hide_keys(keys: Any, mask: Any, visible: Any) -> Any:
-    """`keys` [keys, channels] with the mean of the visible ones in the place of the others; mask, visible: [1, keys].
+def attend_alike(
+    queries: Any,
+    keys: Any,
+    values: Any,
+    heads: int,
+    mask: Any = None,
+    drop: Callable[[Any], Any] | None = None,
+) -> tuple[Any, list[Any]]:
+    """`attend_heads` where all queries see the same keys, mask [1, keys] or None, and scores have no biases.
 
-    A query's score with the mean is the mean of its visible scores, never above the largest: the row's maximum
-    is that of the visible keys, with two roundings of the scores fewer than `attend` makes for a mask that
-    changes from row to row.
+    Nothing is done to each score for the mask: hidden keys are zero before the product, and what is visible is
+    counted by a product with the mask. The keys' mean is taken off, which softmax does not see: with it the mean of a
+    row's scores is zero, a hidden one's too, and never above the largest.
     """
-    shown = keys * ops.transpose(mask)
-    half = reciprocal_root(ops.mean(visible, axis=-1, keepdims=True))
-    mean = ops.mean(shown, axis=0, keepdims=True) * half * half
-    return shown + ops.transpose(1.0 - mask) * mean
+    if mask is None:
+        count, visible = keys.shape[0], None
+        keys = keys - ops.mean(keys, axis=0, keepdims=True)
+    else:
+        visible = visible_keys(mask)
+        share = ops.mean(visible, axis=-1, keepdims=True)
+        count = share * keys.shape[0]
+        keys, root = keys * ops.transpose(mask), reciprocal_root(share)
+        keys = keys - ops.transpose(mask) * (ops.mean(keys, axis=0, keepdims=True) * root * root)
+        values = values * ops.transpose(visible)
+    log_count = ops.log(count + 1.0)
+    parts, sums = [], []
+    for query, key in zip(ops.split(queries, heads, -1), ops.split(keys, heads, -1), strict=True):
+        scores = ops.matmul(query, ops.transpose(key))
+        top = ops.max(scores, axis=-1, keepdims=True)
+        parts.append(ops.elu(scores - (top + _half_spread(top, log_count))) + 1.0)
+        sums.append(_summed(parts[-1], visible))
+    wholes = ops.split(ops.exp(ops.log(ops.concatenate(sums, axis=0)) * -1.0), heads)
+    mixed = [
+        ops.matmul(value, ops.transpose(one if drop is None else drop(one))) * whole
+        for value, one, whole in zip(ops.split(ops.transpose(values), heads), parts, wholes, strict=True)
+    ]
+    shown = [one if visible is None else one * visible for one in parts]
+    weights = [(one, ops.transpose(whole)) for one, whole in zip(shown, wholes, strict=True)]
+    return ops.transpose(ops.concatenate(mixed, axis=0)), weights
+
+
+def _half_spread(top: Any, log_count: Any) -> Any:
+    """Half an estimate of log(sum of exp(score - top)), [queries, 1], from the largest of scores whose mean is zero.
+
+    Of `count` normal scores whose largest is sqrt(2 log(count)) deviations above their mean, as it is expected to be:
+    (1 - top / 2 log(count))^2 log(count) (Derrida 1981, the random-energy model).
+    """
+    flatness = ops.relu(1.0 - top * ops.exp(ops.log(log_count * 2.0) * -1.0))
+    return flatness * flatness * (log_count * 0.5)
+
+
+def _summed(parts: Any, visible: Any) -> Any:
+    """Sums over the visible keys [1, keys], None for all: [1, queries]."""
+    if visible is None:
+        return ops.transpose(ops.mean(parts, axis=-1, keepdims=True) * parts.shape[-1])
+    return ops.matmul(visible, ops.transpose(parts))
 
 
 def attend_heads(
@@ -134,21 +183,18 @@ def attend_heads(
     values: float32 [keys, heads * channels]. mask: [queries or 1, keys]. biases: [queries, keys] a head, added
     to its scores. Returns float32 [queries, heads * channels] and for each head the pair of `attend`.
     """
+    if biases is None and (mask is None or mask.shape[0] == 1):
+        return attend_alike(queries, keys, values, heads, mask, drop)
     visible = None if mask is None else visible_keys(mask)
-    # Where one mask serves all queries, nothing is done to each score for it: keys are hidden before the product,
-    # hidden values are zero, and the sum of what is visible is a product with the mask.
-    once = mask is not None and mask.shape[0] == 1 and biases is None
-    if once:
-        keys, values, mask = hide_keys(keys, mask, visible), values * ops.transpose(visible), None
     parts = []
     heads_of_both = zip(ops.split(queries, heads, axis=-1), ops.split(keys, heads, axis=-1), strict=True)
     for head, (query, key) in enumerate(heads_of_both):
         scores = ops.matmul(query, ops.transpose(key))
         if biases is not None:
             scores = scores + biases[head]
-        parts.append(exponentials(_masked(scores, mask), None if once else visible))
-    counted = visible if once else ops.ones((1, keys.shape[0]), keys.dtype)
-    sums = ops.stack([_sums(one, counted) for one in parts], axis=1)
+        parts.append(exponentials(_masked(scores, mask), visible))
+    ones = ops.ones((1, keys.shape[0]), keys.dtype)
+    sums = ops.stack([_sums(one, ones) for one in parts], axis=1)
     halves = ops.squeeze(_half_logarithm(sums), axis=-1)
     mixed = [
         _mix(one, ops.exp(half), value, drop)
@@ -156,7 +202,7 @@ def attend_heads(
             parts, ops.split(halves, heads, axis=-1), ops.split(ops.transpose(values), heads), strict=True
         )
     ]
-    weights = [(one * visible if once else one, half) for _, (one, half) in mixed]
+    weights = [pair for _, pair in mixed]
     return ops.transpose(ops.concatenate([one for one, _ in mixed], axis=0)), weights
 
 

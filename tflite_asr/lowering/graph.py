@@ -22,6 +22,7 @@ from tflite_asr.lowering.centring import ResidualCentring
 from tflite_asr.lowering.depthwise import DepthwiseSplit
 from tflite_asr.lowering.equalisation import Equalisation, Feed, channel_scales
 from tflite_asr.lowering.replacement import Replacement, Rule
+from tflite_asr.lowering.subsampling import Squares
 from tflite_asr.models.registry import FUNCTIONAL
 
 # The first rule that answers is taken.
@@ -58,10 +59,14 @@ def lower(model: Any, feeds: Iterable[Feed] = ()) -> keras.Model:
         if scales:
             rule = Equalisation(scales).rule
             centred = _rewritten(centred, lambda _: (rule,))
-    rules = lambda outputs: (AffineFold(outputs).rule, DepthwiseSplit(outputs).rule, *RULES)  # noqa: E731
-    lowered = _rewritten(centred or model, rules, whatever=True)
+    lowered = _rewritten(centred or model, _rules, whatever=True)
     assert lowered is not None
     return lowered
+
+
+def _rules(outputs: set[int]) -> tuple[Rule, ...]:
+    """Those of the last walk. outputs: ids of the operations whose result is handed out."""
+    return AffineFold(outputs).rule, DepthwiseSplit(outputs).rule, Squares(outputs).rule, *RULES
 
 
 def _rewritten(

@@ -1,7 +1,7 @@
 """keras.layers.MultiHeadAttention as products per head and a softmax written out; why: attention_weights.py.
 
-400 frames, 4 heads of 36, int8 as it stands to lowered (float32), `benchmarks/rules.py`: 18.5 to 2.3 ms (4.8), 163 to
-16.7 million A76 instructions (46.7).
+400 frames, 4 heads of 36, int8 as it stands to lowered (float32), `benchmarks/rules.py`: 17.5 to 2.0 ms (4.5), 163 to
+14.0 million A76 instructions (46.7).
 """
 
 from __future__ import annotations

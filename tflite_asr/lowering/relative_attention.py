@@ -1,7 +1,7 @@
 """tflite_asr's RelativeAttention as products per head and a softmax written out; why: attention_weights.py.
 
-400 frames, 4 heads of 36, int8 as it stands to lowered (float32), `benchmarks/rules.py`: without positions 11.2 to 2.9
-ms (3.4), 48 to 16.7 million A76 instructions (35); with them 28 to 5.0 ms (6.4), 271 to 36.5 (64.7).
+400 frames, 4 heads of 36, int8 as it stands to lowered (float32), `benchmarks/rules.py`: without positions 8.0 to 1.9
+ms (2.2), 48 to 14.0 million A76 instructions (35); with them 26 to 4.7 ms (5.8), 271 to 37.3 (64.7).
 """
 
 from __future__ import annotations
