@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from tests.studies.test_slim_ranking import measured
 from tflite_asr.studies.slim_greedy import Budget, damage, saving
 from tflite_asr.studies.slim_ranking import Measured
-from tflite_asr.studies.slim_recovery import RATE, learning_rate
+from tflite_asr.studies.slim_recovery import RATE, cut, learning_rate
 
 FULL = Measured("", (), 1000, 10_000, 0.0)
 
@@ -56,3 +57,10 @@ def test_the_rate_of_a_recovery_rises_and_falls_to_zero() -> None:
     assert rates[0] < 0.2 * RATE
     assert rates[-1] < 0.02 * RATE
     assert all(learning_rate(step, 1) > 0 for step in range(1))
+
+
+def test_clips_are_cut_without_losing_a_frame() -> None:
+    clips = [np.arange(n, dtype=np.float32)[:, None] + 100 * n for n in (3, 8, 10)]
+    pieces = cut(clips, 4)
+    assert [len(one) for one in pieces] == [3, 4, 4, 4, 4, 2]
+    assert np.array_equal(np.concatenate(pieces), np.concatenate(clips))

@@ -16,7 +16,9 @@ DISTIL, FINETUNE, NONE = "distil", "finetune", "none"
 RECOVERIES = (DISTIL, FINETUNE, NONE)
 RATE = 3e-4  # at the top: a fifth of what conformer-ctc was trained with
 WARMUP = 0.1  # of the steps; from there a linear fall to zero
-MOST_SETS = 64  # of prior clips, 82 s each: 170 MB of features; longer recoveries meet them again
+# Made-up clips are cut and padded to one shape: a second one is traced anew, 25 s of a core for six Conformer blocks.
+CLIPS, SECONDS = 4, 4.0
+MOST_SETS = 64  # of prior clips, 82 s each: 215 MB of features; longer recoveries meet them again
 RECIPE = Recipe("recovery", batch_seconds=24.0, augmentation=Augmentation(from_epoch=0))
 
 Tell = Callable[[float], None]
@@ -96,7 +98,7 @@ class Recovery:
         return CTCTrainer(model, self.facts.tokens.blank_id, (middle, weight) if weight and there else None)
 
     def _made_up(self, number: int) -> list[Callable[[], Any]]:
-        """Prior clips with what the full model says of them, a batch of one length each."""
+        """Prior clips with what the full model says of them, all batches of one shape."""
         sets = -(-self.steps // len(self._set(0)))
         order: list[tuple[int, int]] = []
         rng = np.random.default_rng([self.seed, number])
@@ -115,12 +117,17 @@ class Recovery:
             from tflite_asr.training.distil import Taught
 
             shape = model_inputs(self.full, self.facts)
+            whole = replace(shape, roles=("features", "mask"))
             # The ranking's clips have the seed itself: a recovery is not judged on what it was taught.
             draws = prior_clips(shape, self.facts, seed=1_000_000 * (self.seed + 1) + index)
+            frontend = self.facts.frontend
+            hop = frontend.hop_seconds if frontend is not None else 0.01
+            frames = shape.whole(min(round(SECONDS / hop), max(self.facts.windows)))
+            clips = cut([clip for some in draws for clip in some], frames)
             found = []
-            for clips in draws:
-                features = np.stack(clips)
-                mask = np.ones((len(clips), features.shape[1] // self.facts.subsampling), np.float32)
+            for start in range(0, len(clips), CLIPS):
+                batch = [clips[i % len(clips)] for i in range(start, start + CLIPS)]
+                features, mask = whole.batch(batch, frames)
                 logits = self.full([features, mask][: len(self.full.inputs)], training=False)
                 found.append(Taught(features, mask, ops.convert_to_numpy(logits)))
             self._taught[index] = found
@@ -142,3 +149,8 @@ class Recovery:
             )
             epoch += 1
         return found[: self.steps]
+
+
+def cut(clips: Sequence[np.ndarray], frames: int) -> list[np.ndarray]:
+    """Pieces of at most `frames`, one after the other; every frame of every clip is in one."""
+    return [clip[start : start + frames] for clip in clips for start in range(0, len(clip), frames)]
