@@ -19,7 +19,6 @@ def test_wrong_use_is_one_line(checkpoint: Path, tmp_path: Path):
     assert "needs the Keras model" in fault("qat", tmp_path / "there.tflite", "--out", tmp_path / "q.npz")
     assert "has no window of 3 s" in fault("qat", checkpoint, "--out", tmp_path / "q.npz", "--window", 3)
     assert "learning rate 7" in fault("qat", checkpoint, "--out", tmp_path / "q.npz", "--learning-rate", 7)
-    assert "decay 2" in fault("qat", checkpoint, "--out", tmp_path / "q.npz", "--decay", 2)
     assert not list(tmp_path.glob("q*"))
 
 

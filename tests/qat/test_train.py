@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ from tflite_asr.quantize.schemes import scheme
 from tflite_asr.quantize.serialize import read_model, text
 
 INT8 = scheme("int8")
-FEW = Settings(steps=6, batch=2, learning_rate=3e-4, warmup=1, looks=2)
+FEW = Settings(steps=6, batch=2, learning_rate=3e-4, warmup=1, ranges="average", looks=2)
 
 
 def trained_on(room, state=None, tell=lambda step, loss: None, settings=FEW):
@@ -58,8 +60,6 @@ def test_every_window_takes_the_weights_and_stays_a_model(room, few):
 
 
 def test_weights_of_another_model_are_refused(room, few):
-    from dataclasses import replace
-
     name = next(iter(few.weights))
     with pytest.raises(TfliteAsrError, match="train this very model"):
         replace(few, began={**few.began, name: "0" * 16}).written_into(room.parts[TRAINED])
@@ -88,7 +88,11 @@ def test_an_interrupted_training_goes_on_to_the_same_weights_but_for_the_moments
         moved = np.abs(values - again.weights[name]).max()
         assert moved <= 2 * FEW.steps * FEW.learning_rate, name
     with pytest.raises(TfliteAsrError, match="is of another training"):
-        trained_on(room, state, settings=Settings(steps=6, batch=2, learning_rate=1e-4, warmup=1, looks=2))
+        trained_on(
+            room,
+            state,
+            settings=replace(FEW, learning_rate=1e-4),
+        )
 
 
 def test_batches_hold_every_row_once_before_any_comes_again():
@@ -101,12 +105,15 @@ def test_batches_hold_every_row_once_before_any_comes_again():
 
 
 def test_the_last_look_at_ranges_leaves_the_share_that_is_frozen():
-    assert Settings(steps=100, frozen_share=0.5, looks=2).look_steps() == (25, 50)
-    assert Settings(steps=1, looks=3).look_steps() == (1,)
+    assert Settings(steps=100, ranges="widest", frozen_share=0.5, looks=2).look_steps() == (25, 50)
+    assert Settings(steps=100).look_steps() == ()
+    assert Settings(steps=1, ranges="average", looks=3).look_steps() == (1,)
 
 
 def test_settings_that_make_no_sense_are_refused():
     with pytest.raises(TfliteAsrError, match="0 steps"):
         Settings(steps=0)
+    with pytest.raises(TfliteAsrError, match="ranges 'wide'"):
+        Settings(ranges="wide")
     with pytest.raises(TfliteAsrError, match="learning rate 2"):
         Settings(learning_rate=2.0)

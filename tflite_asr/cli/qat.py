@@ -13,6 +13,7 @@ import click
 
 from tflite_asr.cli.options import JSON, OVERWRITE
 from tflite_asr.cli.terminal import bar, show, write_json
+from tflite_asr.qat.settings import RANGES
 
 
 @click.command()
@@ -24,13 +25,14 @@ from tflite_asr.cli.terminal import bar, show, write_json
     "--manifest", "-m", help="Speech to train on by CTC.  [default: taught by the float model, no data]"
 )
 @click.option("--steps", type=click.IntRange(1), default=300, show_default=True)
-@click.option("--batch", type=click.IntRange(1), default=4, show_default=True, help="Examples a step.")
-@click.option("--learning-rate", type=float, metavar="X", help="Of AdamW.  [default: 2e-5]")
+@click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Examples a step.")
+@click.option("--learning-rate", type=float, metavar="X", help="Of AdamW.  [default: 1e-6]")
 @click.option(
-    "--decay",
-    type=float,
-    metavar="X",
-    help="Let ranges follow a moving average, 0.95 say.  [default: the widest that was seen]",
+    "--ranges",
+    type=click.Choice(RANGES),
+    default="calibrated",
+    show_default=True,
+    help="Stay as calibrated, grow to the widest that is seen, or follow a moving average, for half of the steps.",
 )
 @click.option(
     "--window",
@@ -58,7 +60,7 @@ def qat(
     steps: int,
     batch: int,
     learning_rate: float | None,
-    decay: float | None,
+    ranges: str,
     window: float | None,
     calibration: str,
     seed: int,
@@ -85,7 +87,7 @@ def qat(
             steps=steps,
             batch=batch,
             learning_rate=learning_rate,
-            decay=decay,
+            ranges=ranges,
             window_seconds=window,
             seed=seed,
             budget_macs=budget_macs,

@@ -49,9 +49,9 @@ def train_low_bit(
     manifest: str | Path | None = None,
     calibration: str = "synthetic",
     steps: int = 300,
-    batch: int = 4,
+    batch: int = 8,
     learning_rate: float | None = None,
-    decay: float | None = None,
+    ranges: str = "calibrated",
     window_seconds: float | None = None,
     seed: int = 0,
     budget_macs: float | None = None,
@@ -71,7 +71,7 @@ def train_low_bit(
         calibration: what ranges begin from, as `export` takes it.
         steps, batch: of the optimizer, and examples of each.
         learning_rate: None for the default.
-        decay: of the moving average that ranges follow, .95 say; None for the widest that was seen, in calibration too.
+        ranges: "calibrated" leaves them, "widest" and "average" let them follow what is seen for half of the steps.
         window_seconds: of the model's windows, the one that is trained; None for the shortest of at least 4 s.
         seed: of inputs and order.
         budget_macs: as `export` takes it.
@@ -100,7 +100,7 @@ def train_low_bit(
                 f"{path}: training on {manifest} needs a front end and tokens; write its .toml"
             )
         read_manifest(manifest, facts.tokens)
-    settings = Settings(steps, batch, decay=decay, seed=seed)
+    settings = Settings(steps, batch, ranges=ranges, seed=seed)
     if learning_rate is not None:
         settings = replace(settings, learning_rate=learning_rate)
     order = Order(

@@ -13,6 +13,7 @@ from keras import ops
 from tflite_asr.qat import kernels
 from tflite_asr.qat.graph import WEIGHTED, Graph, Op
 from tflite_asr.qat.quantizers import ActivationQuantizer, WeightQuantizer, channel_scales, rounded_bias
+from tflite_asr.qat.settings import Settings
 from tflite_asr.qat.twin import Grid, Place, Twin
 from tflite_asr.quantize.kept_whole import MASK, Kept
 from tflite_asr.quantize.ops import SAME_SCALE
@@ -38,7 +39,7 @@ class QuantisedNetwork(keras.Model):
         along_time: name to the axes of a tensor that are longer in a longer window; what is no real frame does not
         count.
         kept: tensors whose ranges hold all that was ever seen, or padding too.
-        decay: of the moving average of extremes; None keeps the widest.
+        settings: how ranges follow what is seen.
     """
 
     def __init__(
@@ -48,12 +49,14 @@ class QuantisedNetwork(keras.Model):
         ranges: Ranges,
         along_time: Mapping[str, tuple[int, ...]],
         kept: Kept,
-        decay: float | None = None,
+        settings: Settings | None = None,
     ) -> None:
         super().__init__(name="quantised")
         self.graph = graph
         self._start, self._kept, self._along_time = ranges, kept, dict(along_time)
-        self._quantizer = ActivationQuantizer(decay)
+        settings = settings or Settings()
+        self._follows = settings.ranges != "calibrated"
+        self._quantizer = ActivationQuantizer(settings.decay if settings.ranges == "average" else None)
         self._idle = twin.idle
         self._rows: dict[str | Place, int] = {name: row for row, name in enumerate(graph.floats)}
         self._layouts = {op.inputs[1]: op.kind for op in graph.ops if op.kind in WEIGHTED}
@@ -149,7 +152,7 @@ class QuantisedNetwork(keras.Model):
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """The signature's output. training: whether the extremes of activations are followed."""
         values = self.activations(list(inputs))
-        if training:
+        if training and self._follows:
             self._follow(values)
         (output,) = self.graph.outputs.values()
         return ops.reshape(values[output], (-1, *self.graph.shapes[output][1:]))

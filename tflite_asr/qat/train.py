@@ -124,7 +124,7 @@ def train_low_bit(
     began = {name: digest(graph.constants[name]) for name in graph.trained()}
     first = twin_of(None, ranges)
     network = QuantisedNetwork(
-        graph, first, ranges, time_axes(parts.values()), kept_whole(parts.values()), settings.decay
+        graph, first, ranges, time_axes(parts.values()), kept_whole(parts.values()), settings
     )
     trainer = _Trainer(network, objective)
     optimizer = adamw(settings.learning_rate, 0.0, settings.clip_norm)
@@ -133,7 +133,12 @@ def train_low_bit(
     key = hashlib.sha256(
         json.dumps([asdict(settings), sorted(began.items()), ranges.sha256]).encode()
     ).hexdigest()
-    done: dict[str, Any] = {"step": 0, "key": key, "losses": [], "ranges": None}
+    done: dict[str, Any] = {
+        "step": 0,
+        "key": key,
+        "losses": [],
+        "ranges": ranges_of(first, signature).to_json(),
+    }
     if state is not None and state.is_file():
         done = load_state(state, network, optimizer)
         if done.get("key") != key:
@@ -150,7 +155,7 @@ def train_low_bit(
         )
         done["losses"] += [round(one, 5) for one in losses]
         done["step"] = end
-        if end in looks:
+        if end in looks:  # never where ranges stay as calibrated
             now = Trained(network.weights_now(), began, ranges)
             twin = twin_of(now, network.ranges_now())
             if end == looks[-1]:
