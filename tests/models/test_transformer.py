@@ -21,6 +21,7 @@ from tflite_asr.models.transformer import (
     decode_step_of,
     encoder_of,
     initial_state,
+    step_lengths,
 )
 from tflite_asr.slim import cost, slim
 
@@ -84,7 +85,16 @@ def test_a_size_has_the_parameters_of_its_formula(config: TransformerConfig) -> 
 
 
 def test_the_shipped_size_fits_into_ten_megabytes() -> None:
-    assert 4 * parameters(SHIPPED) < 10e6
+    """With the sinusoids of four windows and what else a file holds beside the weights."""
+    positions = (400 + 50 + 100 + 200 + 400) * SHIPPED.dim
+    assert 4 * (parameters(SHIPPED) + positions) < 9.6e6
+
+
+def test_a_window_with_more_tokens_than_positions_is_refused() -> None:
+    assert step_lengths(PLACED, 1600)["history"] == 320
+    assert step_lengths(TINY, 4000)["history"] == 800
+    with pytest.raises(TfliteAsrError, match="a window of 4000 frames holds 800 tokens, and there are 400"):
+        step_lengths(PLACED, 4000)
 
 
 @pytest.mark.parametrize("config", [TINY, PLACED], ids=["plain", "sinusoidal"])

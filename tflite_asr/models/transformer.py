@@ -15,6 +15,7 @@ from tflite_asr.errors import TfliteAsrError
 from tflite_asr.models.layers import AttentionHeads, Mask, RelativeAttention, SinusoidalPositions
 
 POSITIONS = ("none", "sinusoidal")
+MOST_POSITIONS = 400  # of a decoder that steps: a table in the file; 20 s at the default frames_per_token
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,9 @@ class TransformerConfig:
 
     mels: int = 80
     pieces: int = 29
-    blocks: int = 6
+    blocks: int = 7
     decoder_blocks: int = 2
-    dim: int = 144
+    dim: int = 128
     heads: int = 4
     feed_forward_multiplier: int = 4
     subsampling: int = 4
@@ -280,8 +281,17 @@ def initial_state(config: TransformerConfig, longest: int) -> dict[str, tuple[in
 
 
 def step_lengths(config: TransformerConfig, frames: int) -> dict[str, int]:
-    """Second axis of the inputs of `decode_step_of` that have it open, for a window of `frames` feature frames."""
+    """Second axis of the inputs of `decode_step_of` that have it open, for a window of `frames` feature frames.
+
+    Raises TfliteAsrError for a window that holds more tokens than there are positions.
+    """
     longest, memory = config.longest(frames), -(-frames // config.subsampling)
+    placed = config.positions == "sinusoidal" and config.has("decoder.positions")
+    if placed and longest > MOST_POSITIONS:
+        raise TfliteAsrError(
+            f"transformer: a window of {frames} frames holds {longest} tokens, and there are {MOST_POSITIONS} "
+            "positions; give shorter windows_seconds"
+        )
     lengths = {"history": longest, "mask": memory}
     for index in range(config.decoder_blocks):
         lengths |= {f"{kind}{index}": longest for kind in ("keys", "values")}
@@ -405,7 +415,7 @@ class _Builder:
         )
         x = table(tokens)
         if config.positions == "sinusoidal" and self.has("decoder.positions"):
-            positions = self.layer(SinusoidalPositions, "decoder.positions", 1024)
+            positions = self.layer(SinusoidalPositions, "decoder.positions", MOST_POSITIONS)
             x = positions(x) if position is None else positions(x, position)
         return self.drop(x, "decoder.embedding")
 
