@@ -8,7 +8,9 @@ scale per step still moves the result by less than half a quantum at its end sto
 
 A product's result must have at least 2^-8 of its operands' scales multiplied, or the interpreter does not open the file
 ("failed to create XNNPACK runtime"). Where terms cancel out it had less: the mean of what a layer norm has centred.
-Such a result is zero but for the rounding of its operands, of which one quantum at 2^-7 still is half the scale.
+Such a result is zero but for the rounding of its operands, of which one quantum at 2^-7 still is half the scale. The
+same holds of a sum, whose result must have at least 2^-8 of each operand's scale: 1 - mask is nothing but zeros where
+every clip to calibrate on fills its window.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from tflite_asr.quantize.serialize import schema, text
 LEAST_RATIO = 2.0**-9  # half as strict as XNNPACK, whose limit is checked in float32
 MOST_RESCALED = 2.0**7  # half of XNNPACK's limit
 _SUMS = ("ADD", "SUB")
-_PRODUCTS = ("BATCH_MATMUL", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+_PRODUCTS = ("BATCH_MATMUL", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "MUL")
 
 
 def widen_small_terms(model: Any, ranges: Ranges) -> Ranges:
@@ -44,6 +46,24 @@ def widen_small_terms(model: Any, ranges: Ranges) -> Ranges:
                 found = settled.get(names[index])
                 if found is not None and _width(found) < least:
                     settled[names[index]] = _widened(found, least)
+    return Ranges(settled)
+
+
+def widen_small_sums(model: Any, ranges: Ranges) -> Ranges:
+    """Ranges in which no result of an ADD or SUB has a scale below that of what it reads, by `MOST_RESCALED`.
+
+    model: float, its tensors bearing the names of `ranges`.
+    """
+    settled = dict(ranges)
+    for graph in model.subgraphs:
+        for operator in graph.operators:
+            name = text(graph.tensors[operator.outputs[0]].name)
+            if op_name(model, operator) not in _SUMS or name not in settled:
+                continue
+            scales = [_scale(model, graph.tensors[index], settled) for index in operator.inputs]
+            least = 255 * max(scales) / MOST_RESCALED
+            if _width(settled[name]) < least:
+                settled[name] = _widened(settled[name], least)
     return Ranges(settled)
 
 

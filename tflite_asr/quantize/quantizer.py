@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tflite_asr.errors import TfliteAsrError
-from tflite_asr.quantize.delegable import widen_small_products, widen_small_terms
+from tflite_asr.quantize.delegable import widen_small_products, widen_small_sums, widen_small_terms
 from tflite_asr.quantize.naming import op_name
 from tflite_asr.quantize.ops import FIXED_OUTPUT, SAME_SCALE
 from tflite_asr.quantize.ranges import Range, Ranges
@@ -47,7 +47,8 @@ def quantize(data: bytes, ranges: Ranges | None, ties: Ties, scheme: Scheme) -> 
             raise TfliteAsrError(f"scheme {scheme.name}: needs ranges; calibrate first")
         rewrite_for_integers(model)
         kept = widen_small_terms(model, narrow_saturated(model, ranges))
-        settled = settle(model, widen_small_products(model, kept), ties)
+        kept = widen_small_products(model, widen_small_sums(model, kept))
+        settled = settle(model, kept, ties)
     tool = aeq.Quantizer(write_model(model), getattr(recipe, scheme.name)())
     statistics = _statistics(settled) if settled is not None else None
     try:
