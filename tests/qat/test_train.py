@@ -117,3 +117,16 @@ def test_settings_that_make_no_sense_are_refused():
         Settings(ranges="wide")
     with pytest.raises(TfliteAsrError, match="learning rate 2"):
         Settings(learning_rate=2.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sparsity", ["0.5", "2:4"])
+def test_zeros_are_in_the_file_that_runs(room, sparsity):
+    found = trained_on(room, settings=replace(FEW, ranges="calibrated", sparsity=sparsity))
+    assert found.how["sparsity"] == pytest.approx(0.5, abs=0.02)
+    assert found.how["grids_moved"] == 0
+    name = next(name for name in found.weights if name.endswith("dense1/fully_connected:1"))
+    zeros = found.weights[name] == 0
+    assert zeros.mean() == pytest.approx(0.5, abs=0.01)
+    if sparsity == "2:4":
+        assert (zeros.reshape(-1, 4).sum(axis=1) == 2).all()

@@ -35,6 +35,11 @@ from tflite_asr.qat.settings import RANGES
     help="Stay as calibrated, grow to the widest that is seen, or follow a moving average, for half of the steps.",
 )
 @click.option(
+    "--sparsity",
+    metavar="SHARE|2:4",
+    help="Let a share of the weights become zeros, the smallest, or two of every four.",
+)
+@click.option(
     "--window",
     type=float,
     metavar="SECONDS",
@@ -61,6 +66,7 @@ def qat(
     batch: int,
     learning_rate: float | None,
     ranges: str,
+    sparsity: str | None,
     window: float | None,
     calibration: str,
     seed: int,
@@ -88,6 +94,7 @@ def qat(
             batch=batch,
             learning_rate=learning_rate,
             ranges=ranges,
+            sparsity=sparsity,
             window_seconds=window,
             seed=seed,
             budget_macs=budget_macs,
@@ -108,6 +115,7 @@ def qat(
         ("loss", f"{sum(losses[:few]) / few:.4f} -> {sum(losses[-few:]) / few:.4f} ({how['objective']})"),
         ("held-back SNR, dB", f"{before['snr_db']:.2f} -> {after['snr_db']:.2f}"),
         ("held-back argmax", f"{before['argmax']:.2%} -> {after['argmax']:.2%}"),
+        ("zeros", f"{how['sparsity']:.1%}"),
         ("grids that moved at the end", f"{how['grids_moved']} of {how['grids']}"),
     ]
     show(key_value_table(rows, out), json_path)

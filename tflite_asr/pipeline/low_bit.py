@@ -52,6 +52,7 @@ def train_low_bit(
     batch: int = 8,
     learning_rate: float | None = None,
     ranges: str = "calibrated",
+    sparsity: str | None = None,
     window_seconds: float | None = None,
     seed: int = 0,
     budget_macs: float | None = None,
@@ -72,6 +73,7 @@ def train_low_bit(
         steps, batch: of the optimizer, and examples of each.
         learning_rate: None for the default.
         ranges: "calibrated" leaves them, "widest" and "average" let them follow what is seen for half of the steps.
+        sparsity: share of the weights that become zeros, "0.5" say, or "2:4"; None for none.
         window_seconds: of the model's windows, the one that is trained; None for the shortest of at least 4 s.
         seed: of inputs and order.
         budget_macs: as `export` takes it.
@@ -100,7 +102,7 @@ def train_low_bit(
                 f"{path}: training on {manifest} needs a front end and tokens; write its .toml"
             )
         read_manifest(manifest, facts.tokens)
-    settings = Settings(steps, batch, ranges=ranges, seed=seed)
+    settings = Settings(steps, batch, ranges=ranges, sparsity=sparsity, seed=seed)
     if learning_rate is not None:
         settings = replace(settings, learning_rate=learning_rate)
     order = Order(

@@ -12,6 +12,7 @@ from keras import ops
 
 from tflite_asr.qat import kernels
 from tflite_asr.qat.graph import WEIGHTED, Graph, Op
+from tflite_asr.qat.pruning import Pruning
 from tflite_asr.qat.quantizers import ActivationQuantizer, WeightQuantizer, channel_scales, rounded_bias
 from tflite_asr.qat.settings import Settings
 from tflite_asr.qat.twin import Grid, Place, Twin
@@ -55,6 +56,8 @@ class QuantisedNetwork(keras.Model):
         self.graph = graph
         self._start, self._kept, self._along_time = ranges, kept, dict(along_time)
         settings = settings or Settings()
+        self._masks: dict[str, Any] = {}
+        self._pruning = Pruning(settings) if settings.sparsity is not None else None
         self._follows = settings.ranges != "calibrated"
         self._quantizer = ActivationQuantizer(settings.decay if settings.ranges == "average" else None)
         self._idle = twin.idle
@@ -102,6 +105,14 @@ class QuantisedNetwork(keras.Model):
                     )
                     variable.assign(values)
                     self._weights_by_name[name] = variable
+                    if self._pruning and layer and position == 1 and op.kind != "DEPTHWISE_CONV_2D":
+                        mask = self.add_weight(
+                            name=f"{name}.kept".replace("/", "."),
+                            shape=values.shape,
+                            initializer="ones",
+                            trainable=False,
+                        )
+                        self._masks[name] = mask
                 else:
                     self._weights_by_name[name] = np.array(values)
 
@@ -128,10 +139,23 @@ class QuantisedNetwork(keras.Model):
         found = {}
         for name in self.graph.trained():
             values = np.array(ops.convert_to_numpy(self._weights_by_name[name]))
+            if name in self._masks:
+                values *= ops.convert_to_numpy(self._masks[name])
             found[name] = (
                 kernels.file_layout(self._layouts[name], values) if name in self._layouts else values
             )
         return found
+
+    def prune(self, step: int) -> None:
+        """Choose anew which weights are zero, of what they would be now."""
+        assert self._pruning is not None
+        for name, mask in self._masks.items():
+            mask.assign(self._pruning.kept(ops.convert_to_numpy(self._weights_by_name[name]), step))
+
+    def sparsity(self) -> float:
+        """Share of zeros among the weights that may become zero; 0.0 where none may."""
+        kept = [ops.convert_to_numpy(mask) for mask in self._masks.values()]
+        return 1.0 - sum(float(one.sum()) for one in kept) / sum(one.size for one in kept) if kept else 0.0
 
     def ranges_now(self) -> Ranges:
         """What was followed: tensors that are kept whole hold what they held at the start too, what is moved has the
@@ -181,6 +205,8 @@ class QuantisedNetwork(keras.Model):
 
     def _constant(self, name: str) -> Any:
         values = tf.convert_to_tensor(self._weights_by_name[name])
+        if name in self._masks:
+            values *= tf.convert_to_tensor(self._masks[name])
         return self._rounding[name](values) if name in self._rounding else values
 
     def _operands(self, op: Op, values: Mapping[str, Any], constants: Mapping[str, Any]) -> list[Any]:

@@ -144,8 +144,10 @@ def train_low_bit(
         if done.get("key") != key:
             raise TfliteAsrError(f"{state}: is of another training; remove it or write to another file")
     batches = in_batches(examples(graph), settings.batch, settings.steps, settings.seed)
-    looks = settings.look_steps()
-    for start, end in _stretches(done["step"], settings.steps, looks):
+    looks, prunings = settings.look_steps(), settings.prune_steps()
+    if done["step"] == 0 and prunings:
+        network.prune(0)
+    for start, end in _stretches(done["step"], settings.steps, {*looks, *prunings}):
         losses = run_steps(
             trainer,
             batches[start:end],
@@ -155,6 +157,8 @@ def train_low_bit(
         )
         done["losses"] += [round(one, 5) for one in losses]
         done["step"] = end
+        if end in prunings:
+            network.prune(end)
         if end in looks:  # never where ranges stay as calibrated
             now = Trained(network.weights_now(), began, ranges)
             twin = twin_of(now, network.ranges_now())
@@ -172,6 +176,7 @@ def train_low_bit(
         "settings": asdict(settings),
         "losses": done["losses"],
         "trained_values": int(sum(one.size for one in trained.weights.values())),
+        "sparsity": round(network.sparsity(), 4),
         "grids": int(network.grids.shape[0]),
         "grids_moved": _moved(network, twin_of(trained, frozen)),
     }
