@@ -50,6 +50,8 @@ def key_value_table(rows: Sequence[tuple[str, str]], title: str) -> Table:
 def evaluation_table(variant: dict[str, Any]) -> Table:
     """One evaluation at length: by corpus, then edits, intervals, time and memory."""
     kernels = f"{variant['runtime']}, {variant['delegate']}, {variant['threads']} thread(s)"
+    if variant.get("decoder", "ctc") != "ctc":
+        kernels += f"; {variant['decoder']}, beam {variant['beam']}"
     table = Table(title=f"{variant['scheme']}: {kernels}")
     table.add_column("")
     corpora = {"all": variant, **(variant["corpora"] if len(variant["corpora"]) > 1 else {})}
