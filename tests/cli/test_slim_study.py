@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,9 @@ def test_modules_drops_and_agreement_are_printed(asked: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("heard", [True, False])
-def test_json_picture_and_page_are_written(heard: bool, asked: dict[str, Any], tmp_path: Path) -> None:
+def test_json_picture_and_page_are_written(
+    heard: bool, asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     files = [
         "--json",
         tmp_path / "s.json",
@@ -90,11 +93,16 @@ def test_json_picture_and_page_are_written(heard: bool, asked: dict[str, Any], t
         "--markdown",
         tmp_path / "docs" / "m.md",
     ]
-    result = run("slim", "study", "tiny", "--out", "s", *(["--dev", "d.jsonl"] if heard else []), *files)
+    given = ["slim", "study", "tiny", "--out", "s", *(["--dev", "d.jsonl"] if heard else []), *files]
+    monkeypatch.setattr(sys, "argv", ["tflite-asr", *map(str, given)])
+    result = run(*given)
     assert result.exit_code == 0, result.output
     assert json.loads((tmp_path / "s.json").read_text())["steps"][0]["path"] == "encoder.block1"
     assert (tmp_path / "s.svg").read_text().startswith("<?xml")
     page = (tmp_path / "docs" / "m.md").read_text()
+    assert "Made by `tflite-asr slim study tiny --out s" in page
+    assert "s.json" not in page
+    assert "s.svg" not in page
     for title in ("## Modules and blocks", "## Norms", "## Biases"):
         assert title in page
     assert "| `encoder.block1` | 50 (5.0 %) | 250 (2.5 %) |" in page

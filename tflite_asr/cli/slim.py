@@ -165,5 +165,11 @@ def study(
 
 
 def _command() -> str:
-    """The command line as it was given."""
-    return shlex.join(["tflite-asr", *sys.argv[1:]])
+    """The command line as it was given, without what it wrote besides the page."""
+    words, given = iter(sys.argv[1:]), ["tflite-asr"]
+    for word in words:
+        if word in ("--plot", "--json"):
+            next(words, None)
+        elif not word.startswith(("--plot=", "--json=")):
+            given.append(word)
+    return shlex.join(given)

@@ -42,7 +42,11 @@ def _lines(study: Row, command: str) -> Iterator[str]:
         )
     yield ""
     yield f"Made by `{command}`."
-    yield from (line for sentence in sentences({**study, "ended": ""}) for line in ("", sentence + "."))
+    yield from (
+        line
+        for sentence in sentences({**study, "ended": ""})
+        for line in ("", f"{sentence[0].upper()}{sentence[1:]}.")
+    )
     for title, rows in _sections(study["rows"]):
         yield ""
         yield f"## {title}"

@@ -74,7 +74,12 @@ def _pareto(axis: Any, study: Row, quantity: str, heard: bool) -> None:
     else:
         axis.set_yscale("log")
     if path:
-        axis.plot(*_columns(path), "o-", color=GREEDY, label="dropped one after the other")
+        axis.plot(
+            *_columns(path),
+            "o-",
+            color=GREEDY,
+            label="dropped one after the other" if steps else "full model",
+        )
         for one in steps:
             axis.annotate(
                 one["path"].removeprefix("encoder."),
