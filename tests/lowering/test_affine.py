@@ -7,6 +7,7 @@ from keras.layers import Add, Dense, LayerNormalization
 
 from tests.lowering.integers import largest_difference, noise, randomised, to_integers
 from tflite_asr.lowering import lower
+from tflite_asr.lowering.affine import AffineCentre
 from tflite_asr.models.conformer import TINY, build_conformer
 
 
@@ -54,10 +55,11 @@ def test_a_norm_that_only_hands_out_of_an_inner_model_stays():
     assert largest_difference(model, lower(model), noise((20, 24))) < 1e-5
 
 
-def test_a_conformer_keeps_only_the_norms_between_blocks():
-    model = randomised(build_conformer(TINY))
-    norms = [w.path for w in lower(model).weights if w.path.endswith("gamma") and ".batch_norm" not in w.path]
-    assert sorted(path.rpartition("/")[0] for path in norms) == ["encoder.block0.norm"]
+def test_a_conformer_keeps_scales_only_between_blocks_in_the_centring():
+    lowered = lower(randomised(build_conformer(TINY)))
+    norms = [w.path for w in lowered.weights if w.path.endswith("gamma") and ".batch_norm" not in w.path]
+    assert norms == []
+    assert [one.name for one in lowered.layers if type(one) is AffineCentre] == ["encoder.block0.norm.centre"]
 
 
 def test_in_int8_there_are_two_ops_fewer_and_no_less_precision():
@@ -65,3 +67,20 @@ def test_in_int8_there_are_two_ops_fewer_and_no_less_precision():
     folded = to_integers(lower(model), feeds)
     assert folded.offending() == []
     assert folded.snr(feeds) > to_integers(model, feeds).snr(feeds) - 1
+
+
+@pytest.mark.parametrize("settings", [{}, {"scale": False}, {"center": False}])
+def test_a_norm_that_begins_a_stream_gives_scale_and_offset_to_its_centring(settings):
+    """The offset is the bias of the product that spreads the mean, and takes no sum of its own."""
+    x = keras.Input((20, 24), name="x")
+    first = LayerNormalization(name="first", **settings)(x)
+    summed = Add(name="sum")([first, Dense(24, name="in")(LayerNormalization(name="inner")(first))])
+    model = randomised(keras.Model(x, Dense(5)(LayerNormalization(name="last")(summed))))
+    lowered = lower(model)
+    assert type(lowered.get_layer("first.centre")) is AffineCentre
+    assert lowered.get_layer("first").weights == []
+    assert largest_difference(model, lowered, noise((20, 24))) < 1e-5
+    found = to_integers(lowered, noise((20, 24))).ops()
+    assert (
+        found["ADD"] == 3
+    )  # the centred norm, the stream's sum, the epsilon of the norm that is not centred

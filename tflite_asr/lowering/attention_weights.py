@@ -120,8 +120,8 @@ def attend_alike(
 ) -> tuple[Any, list[Any]]:
     """`attend_heads` where all queries see the same keys, mask [1, keys] or None, and scores have no biases.
 
-    Nothing is done to each score for the mask: hidden keys are zero before the product, and what is visible is
-    counted by a product with the mask. The keys' mean is taken off, which softmax does not see: with it the mean of a
+    Keys and values are zero where they are hidden, so nothing is done to each score for the mask, and what is visible
+    is counted by a product with it. The keys' mean is taken off, which softmax does not see: with it the mean of a
     row's scores is zero, a hidden one's too, and never above the largest.
     """
     if mask is None:
@@ -131,9 +131,8 @@ def attend_alike(
         visible = visible_keys(mask)
         share = ops.mean(visible, axis=-1, keepdims=True)
         count = share * keys.shape[0]
-        keys, root = keys * ops.transpose(mask), reciprocal_root(share)
+        root = reciprocal_root(share)
         keys = keys - ops.transpose(mask) * (ops.mean(keys, axis=0, keepdims=True) * root * root)
-        values = values * ops.transpose(visible)
     log_count = ops.log(count + 1.0)
     parts, sums = [], []
     for query, key in zip(ops.split(queries, heads, -1), ops.split(keys, heads, -1), strict=True):
@@ -184,6 +183,8 @@ def attend_heads(
     to its scores. Returns float32 [queries, heads * channels] and for each head the pair of `attend`.
     """
     if biases is None and (mask is None or mask.shape[0] == 1):
+        if mask is not None:
+            keys, values = keys * ops.transpose(mask), values * ops.transpose(visible_keys(mask))
         return attend_alike(queries, keys, values, heads, mask, drop)
     visible = None if mask is None else visible_keys(mask)
     parts = []

@@ -12,7 +12,13 @@ from typing import Any
 import keras
 from keras import ops
 
-from tflite_asr.lowering.attention_weights import attend, attend_heads, unbatched, visible_keys
+from tflite_asr.lowering.attention_weights import (
+    attend,
+    attend_alike,
+    attend_heads,
+    unbatched,
+    visible_keys,
+)
 from tflite_asr.lowering.replacement import Replacement, same_weights
 from tflite_asr.models.layers import RelativeAttention
 
@@ -26,20 +32,22 @@ class PerHeadRelativeAttention(RelativeAttention):
     """
 
     def call(self, inputs, mask_frames):
-        frames = ops.shape(inputs)[1]
-        scale = 1.0 / math.sqrt(self.key_dim)
-        query = ops.matmul(inputs, self.query_kernel * scale)
-        bias = 0.0 if self.query_bias is None else self.query_bias
         relative = self.positions == "relative"
-        content = query + (bias + self.content_bias if relative else bias) * scale
-        position = query + (bias + self.position_bias) * scale if relative else None
-        key = ops.matmul(inputs, self.key_kernel)
-        value = self.project("value", inputs)
+        frames = ops.shape(inputs)[1]
         mask = ops.expand_dims(ops.cast(mask_frames, inputs.dtype), 1)
         band = self.band(frames)
+        single = inputs.shape[0] == 1 and inputs.shape[1] is not None
+        if single and not relative and band is None:
+            return ops.expand_dims(self._of_shown(unbatched(inputs), unbatched(mask)), 0)
+        query = ops.matmul(inputs, self.query_kernel * self._scale)
+        bias = 0.0 if self.query_bias is None else self.query_bias
+        content = query + (bias + self.content_bias if relative else bias) * self._scale
+        position = query + (bias + self.position_bias) * self._scale if relative else None
+        key = ops.matmul(inputs, self.key_kernel)
+        value = self.project("value", inputs)
         if band is not None:
             mask = mask * ops.expand_dims(ops.cast(band, inputs.dtype), 0)
-        if inputs.shape[0] == 1 and inputs.shape[1] is not None:
+        if single:
             biases = self._position_biases(unbatched(position), inputs.shape[1]) if relative else None
             mixed, _ = attend_heads(
                 unbatched(content), unbatched(key), unbatched(value), self.heads, unbatched(mask), biases
@@ -54,6 +62,27 @@ class PerHeadRelativeAttention(RelativeAttention):
             mixed, _ = attend(scores, columns, mask, visible_keys(mask))
             mixed = ops.reshape(ops.transpose(mixed, (0, 3, 1, 2)), (-1, frames, self.heads * self.key_dim))
         return self.project("out", mixed)
+
+    def _of_shown(self, inputs, mask):
+        """float32 [frames, dim] of inputs [frames, dim] under a mask [1, frames] for all queries, without positions.
+
+        Frames are hidden once, before their keys and values are made of them. The value's bias comes through weights
+        that sum to 1 as it is, and goes into the last one; where nothing is visible it is all that comes.
+        """
+        shown = inputs * ops.transpose(mask)
+        query = ops.matmul(inputs, self.query_kernel * self._scale)
+        if self.query_bias is not None:
+            query = query + self.query_bias * self._scale
+        key, value = (ops.matmul(shown, kernel) for kernel in (self.key_kernel, self.value_kernel))
+        mixed = ops.matmul(attend_alike(query, key, value, self.heads, mask)[0], self.out_kernel)
+        if self.value_bias is None:
+            return mixed
+        bias = ops.matmul(ops.expand_dims(self.value_bias, 0), self.out_kernel)
+        return mixed + (ops.squeeze(bias, 0) + self.out_bias)
+
+    @property
+    def _scale(self) -> float:
+        return 1.0 / math.sqrt(self.key_dim)
 
     def _position_biases(self, query: Any, frames: int) -> list[Any]:
         """For each head (q + v) r_{i-j}, float32 [frames, frames]; query [frames, heads * key_dim].
