@@ -40,7 +40,7 @@ class SquaresConv2D(keras.layers.Conv2D):
         (above, below), (left, right) = self.around
         image = ops.pad(image, ((0, 0), (above, below + 1), (left, right + 1)))
         image = image[:, : 2 * squares[0], : 2 * squares[1]]
-        image = ops.transpose(ops.reshape(image, (-1, squares[0], 2, squares[1], 2)), (0, 1, 3, 2, 4))
+        image = ops.transpose(ops.reshape(image, (-1, 2, squares[1], 2)), (0, 2, 1, 3))
         image = ops.reshape(image, (-1, *squares, 4))
         outputs = ops.conv(image, self._kernel_of_squares(*taps), 1, "valid", "channels_last")
         if self.use_bias:
