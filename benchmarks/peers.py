@@ -89,7 +89,7 @@ def compare(plan: Plan, windows: tuple[float, ...], console: Console) -> dict[st
             def tell(line: str, label: str = label) -> None:
                 if console.is_terminal:
                     status.update(f"{label}: {line}")
-                elif ": round" not in line:
+                elif " rounds" not in line:
                     console.print(f"{label}: {line}", highlight=False, soft_wrap=True)
 
             this = replace(plan, seconds=seconds, folder=plan.folder / f"{seconds:g}s")
