@@ -185,7 +185,6 @@ def test_distillation_brings_a_model_back_toward_the_full_one_and_leaves_the_ful
     moved = {w.path: not np.array_equal(a, w) for a, w in zip(held, smaller.weights, strict=True)}
     assert not any(moved[w.path] for w in smaller.weights if "moving" in w.name)
     assert any(moved.values())
-    assert all(layer.trainable for layer in smaller.layers)
 
 
 @pytest.mark.slow

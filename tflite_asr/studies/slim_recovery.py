@@ -70,19 +70,15 @@ class Recovery:
 
         if self.kind == NONE or not self.steps:
             return []
-        trainable = [layer.trainable for layer in model.layers]
         trainer = self._trainer(model)
         trainer.compile(optimizer=adamw(RATE, self.recipe.weight_decay, self.recipe.clip_norm))
-        losses = run_steps(
+        return run_steps(
             trainer,
             self._spoken(number) if self.kind == FINETUNE else self._made_up(number),
             lambda step: learning_rate(step, self.steps),
             lambda done, _: tell(done / self.steps),
             f"recovery {number}",
         )
-        for layer, was in zip(model.layers, trainable, strict=True):
-            layer.trainable = was
-        return losses
 
     def _trainer(self, model: Any) -> Any:
         if self.kind == DISTIL:

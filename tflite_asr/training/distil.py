@@ -35,7 +35,9 @@ class Taught:
 class Distiller(keras.Model):
     """Trains a model in place toward logits that a teacher gave (Hinton et al. 2015).
 
-    Batch norms keep the statistics that they have: those of made-up inputs are not those of speech.
+    The student runs as it will when it is used. Batch norms keep the statistics that they have, since those of made-up
+    inputs are not those of speech; and dropout, which the teacher is heard without, would be most of the distance that
+    there is to learn: with it a Conformer-CTC without one attention came out 2.5 times as far as it went in.
 
     Args:
         model: inputs `features` and, where it has one, `mask`; output logits [batch, frames, pieces].
@@ -44,12 +46,9 @@ class Distiller(keras.Model):
     def __init__(self, model: keras.Model) -> None:
         super().__init__(name="distiller")
         self.network = model
-        for layer in model.layers:
-            if isinstance(layer, keras.layers.BatchNormalization):
-                layer.trainable = False
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        return self.network(list(inputs)[: len(self.network.inputs)], training=training)
+        return self.network(list(inputs)[: len(self.network.inputs)], training=False)
 
     def compute_loss(
         self,
