@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tflite_asr.cli.options import JSON
 from tflite_asr.cli.terminal import lines_of_stages, notes, write_json
+
+if TYPE_CHECKING:  # the loop starts TensorFlow
+    from tflite_asr.training.loop import Progress as Told
 
 
 @click.command()
@@ -45,9 +48,10 @@ def train(
     with Progress(*columns, console=notes, disable=not notes.is_interactive) as bar:
         task = bar.add_task("features", total=None)
 
-        def tell(p: Any) -> None:
-            if p.stage == "features" and not notes.is_interactive:
-                lines(p.stage, f"{p.step} of {p.total}")
+        def tell(p: Told) -> None:
+            if not notes.is_interactive and p.stage != "dev":
+                stage = "features" if p.stage == "features" else f"epoch {p.epoch}/{p.epochs}"
+                lines(stage, f"{p.step} of {p.steps}" + (f", loss {p.loss:.3f}" if p.stage == "train" else ""))
             if p.stage == "dev":
                 bar.console.print(
                     f"epoch {p.epoch}/{p.epochs}: loss {p.loss:.3f}, dev WER {100 * p.dev_wer:.2f} %"
