@@ -11,6 +11,7 @@ from tflite_asr.models.transformer import TINY
 from tflite_asr.training.ctc import ctc_loss
 from tflite_asr.training.data import Batch
 from tflite_asr.training.sequence import SequenceTrainer, decoder_loss, previous
+from tflite_asr.training.steps import adamw
 
 LABELS = np.array([[3, 5, 5, 2], [7, 0, 0, 0]], np.int32)
 LENGTHS = np.array([4, 1], np.int32)
@@ -52,3 +53,16 @@ def test_the_objective_weighs_ctc_and_decoder() -> None:
     frames = np.full(2, 10, np.int32)
     by_ctc = float(np.sum(ctc_loss(LABELS, ctc, LENGTHS, frames, 0))) / LENGTHS.sum()
     assert loss == pytest.approx(0.3 * by_ctc + 0.7 * cross_entropy(np.asarray(decoder), 0.1), rel=1e-5)
+
+
+def test_batches_of_several_lengths_go_through_one_trainer() -> None:
+    """TensorFlow traces a step again for lengths that it has not seen, and then leaves them open."""
+    trainer = SequenceTrainer(build("transformer", TINY), 0, ctc_weight=0.3, label_smoothing=0.1)
+    trainer.compile(optimizer=adamw(1e-3, 0.0, 1.0))
+    rng = np.random.default_rng(2)
+    for frames, longest in ((40, 4), (48, 6), (56, 5)):
+        features, mask = rng.standard_normal((2, frames, 80)), np.ones((2, frames // 4))
+        labels = np.pad(LABELS, ((0, 0), (0, longest - 4)))
+        batch = Batch(features.astype(np.float32), mask.astype(np.float32), labels, LENGTHS)
+        fed = trainer.fed(batch)
+        assert np.isfinite(float(trainer.train_on_batch(fed.x, fed.y)))

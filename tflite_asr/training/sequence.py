@@ -82,7 +82,7 @@ def decoder_loss(logits: Any, labels: Any, label_lengths: Any, end_id: int, smoo
     logits float32 [batch, longest + 1, pieces], labels int32 [batch, longest] padded with end_id, label_lengths int32
     [batch].
     """
-    longest = labels.shape[1] + 1
+    longest = ops.shape(labels)[1] + 1  # unknown while TensorFlow traces batches of several lengths
     targets = ops.pad(ops.cast(labels, "int32"), ((0, 0), (0, 1)), constant_values=end_id)
     spelled = ops.expand_dims(ops.arange(longest), 0) <= ops.expand_dims(ops.cast(label_lengths, "int32"), 1)
     log_probabilities = ops.log_softmax(logits, axis=-1)
