@@ -125,6 +125,19 @@ class Bundle:
         return self._by_length("encode") or self._by_length("ctc")
 
     @property
+    def lengths(self) -> dict[int, str]:
+        """What can be timed: `windows`, and in a bundle that has none each signature by its frames, the second axis of
+        `features` or of its first input, shortest first."""
+        if self.windows:
+            return self.windows
+        found: dict[int, str] = {}
+        for name, sides in self.info.signatures.items():
+            inputs = sides["inputs"]
+            shape = inputs.get("features", next(iter(inputs.values()), {})).get("shape", [])
+            found.setdefault(int(shape[1]) if len(shape) > 1 else 1, name)
+        return dict(sorted(found.items()))
+
+    @property
     def decode_steps(self) -> dict[int, str]:
         """Window length to the signature of an encoder-decoder that spells what its window holds."""
         return self._by_length("decode_step")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.markup import escape
 
 from tests.tone_bundle import write_tone_bundle
 from tflite_asr import bench
@@ -17,7 +18,7 @@ from tflite_asr.measure import bench as room
 from tflite_asr.measure.arm import CoreRun, InstructionCounts, OutputDifference
 from tflite_asr.measure.bench import FEWEST_RUNS
 from tflite_asr.measure.latency import Times
-from tflite_asr.report.bench_table import bench_tables
+from tflite_asr.report.bench_table import bench_tables, short_name
 
 KEYS = {
     *(
@@ -33,7 +34,7 @@ KEYS = {
         "frontend_ms",
     ),
     *("instructions_per_audio_second", "frontend_instructions_per_audio_second", "load_ms", "bytes", "ratio"),
-    *("memory_growth_bytes", "profile", "profile_missing", "against_host"),
+    *("memory_growth_bytes", "profile", "profile_missing", "against_host", "frontend_against_host"),
 }
 
 
@@ -91,6 +92,18 @@ def test_a_feature_only_bundle_has_no_front_end_to_time(tmp_path: Path):
     assert cost.window_seconds == 4.0  # the longest
     assert cost.rtf_model is not None
     assert cost.rtf_model > 0
+
+
+def test_signatures_that_are_no_ctc_are_timed_by_their_frames(tmp_path: Path):
+    """As somebody's own model has them, with open and with fixed length."""
+    bare = write_tone_bundle(tmp_path / "bare", integer=False, feature_only=True)
+    signatures = bare.info.signatures
+    own = replace(bare, info=replace(bare.info, signatures={"main": signatures["ctc_400"]}))
+    assert (own.windows, own.lengths) == ({}, {400: "main"})
+    renamed = {name.replace("ctc", "main"): one for name, one in signatures.items()}
+    open_ended = replace(bare, info=replace(bare.info, signatures=renamed))
+    assert open_ended.lengths == {100: "main_100", 200: "main_200", 400: "main_400"}
+    assert bare.lengths == bare.windows
 
 
 def test_kernels_without_a_profiler_are_timed_all_the_same(int8_bundle):
@@ -190,10 +203,27 @@ def test_an_emulated_core_counts_instructions_instead_of_time(float_bundle, int8
         assert (one["core"], one["threads"]) == ("cortex-a76", 1)
         for key in ("latency_ms", "rtf", "frontend_ms", "load_ms", "memory_growth_bytes"):
             assert one[key] is None
-        assert one["against_host"]["against_host"]["different"] == 3
+        assert (one["against_host"]["different"], one["frontend_against_host"]["different"]) == (3, 0)
         assert one["profile"]["kernels"][0]["name"] == "xnn_qs8_gemm"
     assert result.header["runs"] is None
     assert result.header["versions"]["core_qemu"] == "7.2"
+    instructions, kinds, *_ = bench_tables(result.to_dict(), profile=True)
+    assert list(instructions.columns[7].cells) == ["3 of\n100 differ\nby 1 steps or less"] * 2
+    # The front end is in the first table's total, and not in the second's.
+    assert list(kinds.columns[2].cells)[-1] == f"{360 / 4 / 1e6:.3f}"
+
+
+def test_a_kernel_is_shown_by_its_name_alone():
+    """Whole, where rich would take it for markup; a C++ function without its arguments."""
+    shown = {
+        "[libc.so.6]": "\\[libc.so.6]",
+        "ruy::Pack8bitColMajorForNeonDotprod(void const*, void const*, int)": "ruy::Pack8bitColMajorForNeonDotprod",
+        "bool tflite::detail::CustomGemv<signed char, std::array<int, 3>>(int const&)": "tflite::detail::CustomGemv",
+        "tflite::(anonymous namespace)::LogEval(TfLiteContext*)": "tflite::{anonymous}::LogEval",
+        "xnn_qs8_gemm": "xnn_qs8_gemm",
+    }
+    for name, words in shown.items():
+        assert escape(short_name(name)) == words
 
 
 @pytest.mark.parametrize(
@@ -205,6 +235,10 @@ def test_an_emulated_core_counts_instructions_instead_of_time(float_bundle, int8
         ({"threads": []}, r"0 threads cannot run; give at least 1"),
         ({"core": "z80"}, r"core 'z80' is unknown; give one of host, cortex-a53, cortex-a76"),
         ({"core": "cortex-a76", "threads": [2]}, r"--core cortex-a76 counts one thread; leave out --threads"),
+        (
+            {"core": "cortex-a76", "runs": 20},
+            r"--core cortex-a76 counts the same each time; leave out --runs",
+        ),
         ({"core": "cortex-a76", "delegate": "builtin"}, r"leave out --runtime and --delegate"),
         ({"runtime": "onnx", "profile": False}, r"runtime 'onnx' is unknown"),
         ({"delegate": "gpu", "profile": False}, r"delegate 'gpu' is unknown"),

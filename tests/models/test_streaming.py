@@ -25,7 +25,7 @@ STREAMS = {
     "quartznet": streaming_quartznet,
     "jasper": streaming_quartznet,
 }
-# What hears a whole utterance before its decoder steps from token to token, which tests/models/test_transformer.py holds.
+# Hears a whole utterance before its decoder steps from token to token, as tests/models/test_transformer.py holds.
 TOKEN_BY_TOKEN = {"transformer"}
 
 

@@ -151,6 +151,20 @@ def test_what_is_missing_is_one_line(tiny_keras, tmp_path):
         here(tiny_keras, ["float32"], ())
 
 
+def test_a_loop_is_refused_by_its_name(tmp_path):
+    import keras
+
+    x = keras.Input((12, 8))
+    keras.Model(x, keras.layers.LSTM(4, return_sequences=True, name="memory")(x)).save(
+        tmp_path / "lstm.keras"
+    )
+    inputs = [np.ones((12, 8), np.float32)]
+    with pytest.raises(
+        TfliteAsrError, match="main: holds WHILE for 'memory/while', and what runs inside a loop"
+    ):
+        build_flatbuffers(tmp_path / "lstm.keras", (), ["int8"], inputs, subsampling=1)
+
+
 @pytest.mark.slow
 def test_four_windows_of_the_shipped_size_are_a_fraction_of_float(tmp_path):
     """2.4 M parameters, windows of 2, 4, 8 and 16 s in both files: 9.6 MB of float, 3.5 times what int8 takes."""

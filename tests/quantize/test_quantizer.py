@@ -49,8 +49,12 @@ def test_windows_share_every_scale(room):
     short, long = (scales(room.quantised[name]) for name in ("ctc_80", "ctc_120"))
     assert set(short) == set(long)
     differing = {name: (short[name], long[name]) for name in short if short[name] != long[name]}
-    expected = {"encoder.block0.mhsa.attention/mul_1:1": tuple((frames / 4 / 255, -128) for frames in (80, 120))}
-    assert differing == {name: (pytest.approx(one), pytest.approx(two)) for name, (one, two) in expected.items()}
+    expected = {
+        "encoder.block0.mhsa.attention/mul_1:1": tuple((frames / 4 / 255, -128) for frames in (80, 120))
+    }
+    assert differing == {
+        name: (pytest.approx(one), pytest.approx(two)) for name, (one, two) in expected.items()
+    }
 
 
 def test_the_mask_is_exact(room):

@@ -26,7 +26,7 @@ from tflite_asr.cli.terminal import bar, notes, show, write_json
     show_default=True,
     help="May be repeated.",
 )
-@click.option("--runs", default=20, show_default=True, help="Rounds that time each bundle once, at least 20.")
+@click.option("--runs", type=int, help="Rounds that time each bundle once, at least 20.  [default: 20]")
 @click.option(
     "--core",
     default="host",
@@ -41,7 +41,7 @@ def bench(
     bundles: tuple[str, ...],
     windows: tuple[float, ...],
     threads: tuple[int, ...],
-    runs: int,
+    runs: int | None,
     core: str,
     runtime: str,
     delegate: str | None,

@@ -51,7 +51,9 @@ def train(
         def tell(p: Told) -> None:
             if not notes.is_interactive and p.stage != "dev":
                 stage = "features" if p.stage == "features" else f"epoch {p.epoch}/{p.epochs}"
-                lines(stage, f"{p.step} of {p.steps}" + (f", loss {p.loss:.3f}" if p.stage == "train" else ""))
+                lines(
+                    stage, f"{p.step} of {p.steps}" + (f", loss {p.loss:.3f}" if p.stage == "train" else "")
+                )
             if p.stage == "dev":
                 bar.console.print(
                     f"epoch {p.epoch}/{p.epochs}: loss {p.loss:.3f}, dev WER {100 * p.dev_wer:.2f} %"

@@ -57,7 +57,7 @@ class Cost:
         ratio: to the first bundle on the same window and threads: of latencies, or of instructions.
         profile: time by op (`Profile`), or what `CoreRun` knows of instructions; None where it was not asked for.
         profile_missing: why it was asked for and is None.
-        against_host: outputs of the emulated core against this machine's (`CoreRun.to_json`).
+        against_host, frontend_against_host: outputs of the emulated core against this machine's (`OutputDifference`).
     """
 
     bundle: str
@@ -79,6 +79,7 @@ class Cost:
     profile: dict[str, Any] | None = None
     profile_missing: str | None = None
     against_host: dict[str, Any] | None = None
+    frontend_against_host: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def bench(
     *,
     windows: Sequence[float] = (),
     threads: Sequence[int] = (1,),
-    runs: int = FEWEST_RUNS,
+    runs: int | None = None,
     core: str = HOST,
     runtime: str = "litert",
     delegate: str | None = None,
@@ -120,7 +121,7 @@ def bench(
         bundles: one or more; ratios are to the first. The same one twice shows what the machine's noise amounts to.
         windows: in seconds; none: the longest, which must then be the same in all.
         threads: CPU threads; each number is measured.
-        runs: rounds in which every bundle is timed once, at least 20.
+        runs: rounds in which every bundle is timed once, at least 20; None: so many. An emulated core needs none.
         core: "host", or an emulated core (`measure.arm.CORES`), which counts instructions of one thread on XNNPACK
             instead of taking time.
         runtime, delegate: as `Transcriber` takes them.
@@ -134,7 +135,8 @@ def bench(
         Finding: a broken bundle.
     """
     if core != HOST:
-        _check_core(core, runtime, delegate, threads)
+        _check_core(core, runtime, delegate, threads, runs)
+    runs = FEWEST_RUNS if runs is None else runs
     if runs < FEWEST_RUNS:
         raise TfliteAsrError(
             f"{runs} runs are too few for a median and its interval; give at least {FEWEST_RUNS}"
@@ -169,23 +171,27 @@ def _load(bundles: str | Path | Bundle | Sequence[str | Path | Bundle]) -> list[
         raise TfliteAsrError("no bundle to measure; give at least one")
     loaded = [one if isinstance(one, Bundle) else Bundle.load(one) for one in given]
     for bundle in loaded:
-        if not bundle.windows:
-            raise TfliteAsrError(f"{bundle.path}: has no signature ctc_<frames> to run; export it again")
+        if not bundle.lengths:
+            raise TfliteAsrError(f"{bundle.path}: has no signature to run; export it again")
     return loaded
 
 
-def _check_core(core: str, runtime: str, delegate: str | None, threads: Sequence[int]) -> None:
+def _check_core(
+    core: str, runtime: str, delegate: str | None, threads: Sequence[int], runs: int | None
+) -> None:
     if core not in CORES:
         raise TfliteAsrError(f"core {core!r} is unknown; give one of {', '.join((HOST, *CORES))}")
     if tuple(threads) != (1,):
         raise TfliteAsrError(f"--core {core} counts one thread; leave out --threads")
+    if runs is not None:
+        raise TfliteAsrError(f"--core {core} counts the same each time; leave out --runs")
     if (runtime, delegate or "xnnpack") != ("litert", "xnnpack"):
         raise TfliteAsrError(f"--core {core} runs litert on xnnpack; leave out --runtime and --delegate")
 
 
 def _cases(bundles: Sequence[Bundle], windows: Sequence[float], threads: Sequence[int]) -> list[Case]:
     """Bundle-major, then by window, then by threads."""
-    known = [{frames * _hop(bundle): frames for frames in bundle.windows} for bundle in bundles]
+    known = [{frames * _hop(bundle): frames for frames in bundle.lengths} for bundle in bundles]
     if not windows:
         longest = [max(windows_of) for windows_of in known]
         if len({round(seconds, 6) for seconds in longest}) > 1:
@@ -218,7 +224,7 @@ def _time(
         tell(f"opening {case.bundle.path.name}", 0.2 * number / len(cases))
         path = str(case.bundle.path)
         with Worker(path, ColdStart, path, runtime, delegate, case.threads) as worker:
-            starts.append(worker.ask("first_run", case.bundle.windows[case.frames], OPENINGS))
+            starts.append(worker.ask("first_run", case.bundle.lengths[case.frames], OPENINGS))
     last = 0.8 if profile else 1.0
     times = time_cases(
         cases, runs, runtime, delegate, lambda stage, done: tell(stage, 0.2 + (last - 0.2) * done)
@@ -304,7 +310,8 @@ def _count(
                 memory_growth_bytes=None,
                 ratio=Ratio(total / totals[_first_like(case, cases)]),
                 profile={key: plain[key] for key in ("op_types", "kernels")} if profile else None,
-                against_host={key: plain[key] for key in ("against_host", "frontend_against_host")},
+                against_host=plain["against_host"],
+                frontend_against_host=plain["frontend_against_host"],
             )
         )
     return costs, {f"core_{name}": version for name, version in counted[0].versions.items()}

@@ -83,7 +83,7 @@ def profile_window(bundle: Bundle, frames: int, delegate: str, threads: int, run
     """
     path = str(bundle.model_path)
     with Worker(path, Profiler, path, delegate, threads) as worker:
-        raw = worker.ask("profile", bundle.windows[frames], runs, 3)
+        raw = worker.ask("profile", bundle.lengths[frames], runs, 3)
     graph = read_flatbuffer(bundle.model_path.read_bytes(), path).subgraphs[raw["subgraph"]]
     return summarise(graph, raw["whole_us"], raw["ops"])
 

@@ -72,7 +72,7 @@ class Runner:
             seconds = self._transcriber.recognise(noise).seconds
             return [1000 * seconds.model, 1000 * seconds.frontend]
         assert self._model is not None
-        signature = self._bundle.windows[frames]
+        signature = self._bundle.lengths[frames]
         inputs = seeded_inputs(self._model.signatures[signature])
         began = time.perf_counter()
         self._model.run(signature, inputs)

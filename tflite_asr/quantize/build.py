@@ -279,6 +279,7 @@ def _quantise(
         share.tell(f"quantise {signature}", 0.5 + 0.5 * number / len(parts))
         quantised = correct(quantize(data, made.ranges, order.ties, one), made.corrections)
         finished.append(finish(quantised, made.ranges))
+    share.tell("merge the windows", 1.0)
     merged = merge(finished)
     require_ties(merged)
     return (
@@ -318,6 +319,8 @@ def _calibrate(parts: Mapping[str, bytes], one: Scheme, order: _Order, share: _S
     if order.ranges is not None and not order.inputs:
         return _Calibrated(parts, order.ranges)
     inputs, name = order.inputs or [], order.calibrator
+    for signature, data in parts.items():
+        _refuse_loops(signature, data)
     steps = step_parts(parts)
     if steps and (name == AUTO or order.repair is not None):
         raise TfliteAsrError(
@@ -358,6 +361,22 @@ def _calibrate(parts: Mapping[str, bytes], one: Scheme, order: _Order, share: _S
     if steps:
         corrections |= corrections_of(steps, sequences, ranges, order.ties, one)
     return _Calibrated(parts, ranges, corrections, how | {"corrected_biases": len(corrections)})
+
+
+def _refuse_loops(signature: str, data: bytes) -> None:
+    """A loop's body is a subgraph of its own, into which no calibration sees. Raises TfliteAsrError."""
+    model = read_flatbuffer(data)
+    if len(model.subgraphs) > 1:
+        main = model.subgraphs[0]
+        found = [op for op in main.operators if op.name in ("WHILE", "IF", "CALL_ONCE")]
+        what = (
+            ", ".join(f"{op.name} for {main.tensors[op.outputs[0]].name!r}" for op in found)
+            or "a second subgraph"
+        )
+        raise TfliteAsrError(
+            f"{signature}: holds {what}, and what runs inside a loop cannot be calibrated; export --scheme float32, "
+            "or a model without recurrent layers"
+        )
 
 
 def describe(data: bytes) -> dict[str, Any]:

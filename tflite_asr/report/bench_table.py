@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 Cost = dict[str, Any]
+FIRST = "times first: this bundle over the first; below 1 is cheaper"
 
 
 def bench_tables(report: dict[str, Any], profile: bool) -> Iterator[Table]:
@@ -35,7 +38,7 @@ def _latency_table(report: dict[str, Any], costs: Sequence[Cost]) -> Table:
     table = _table(f"{_words(costs[0])}: {kernels}", ["bundle"])
     for name in ("min\nms", "median\nms", "p95\nms", "times first\n(95 %)", "front\nend ms", "RTF"):
         table.add_column(name, justify="right", no_wrap=True)
-    for name in ("load\nms", "peak\nMB", "model\nMB"):
+    for name in ("load\nms", "grows\nby MB", "model\nMB"):
         table.add_column(name, justify="right", no_wrap=True)
     for cost, name in zip(costs, _names(costs), strict=True):
         latency, ratio = cost["latency_ms"], cost["ratio"]
@@ -50,6 +53,7 @@ def _latency_table(report: dict[str, Any], costs: Sequence[Cost]) -> Table:
             f"{cost['memory_growth_bytes'] / 1e6:.1f}",
             f"{cost['bytes'] / 1e6:.2f}",
         )
+    table.caption = FIRST
     return table
 
 
@@ -62,18 +66,27 @@ def _instruction_table(report: dict[str, Any], costs: Sequence[Cost]) -> Table:
     for cost, name in zip(costs, _names(costs), strict=True):
         counts = cost["instructions_per_audio_second"]
         frontend = cost["frontend_instructions_per_audio_second"]
-        against = cost["against_host"]["against_host"]
-        same = "same bytes" if not against["different"] else f"{against['different']:,} differ"
         table.add_row(
             name,
             f"{counts['total'] / 1e6:.2f}",
             f"{frontend['total'] / 1e6:.2f}" if frontend else "-",
             *(f"{counts[key] / 1e6:.2f}" for key in ("dot", "vector", "memory")),
             f"{cost['ratio']['value']:.3f}",
-            same,
+            _difference(cost),
             f"{cost['bytes'] / 1e6:.2f}",
         )
+    table.caption = FIRST
     return table
+
+
+def _difference(cost: Cost) -> str:
+    """What the core computed against this machine, in the output's own steps where it is stored as integers."""
+    found = cost["against_host"]
+    if not found["different"]:
+        return "same bytes"
+    steps = float(found["largest"]).is_integer()
+    by = f"{found['largest']:.0f} steps" if steps else f"{found['largest']:.1e}"
+    return f"{found['different']:,} of\n{found['values']:,} differ\nby {by} or less"
 
 
 def _type_table(costs: Sequence[Cost]) -> Table:
@@ -85,44 +98,66 @@ def _type_table(costs: Sequence[Cost]) -> Table:
         rows = [column.get(kind) for column in columns]
         cells = (f"{r['ms']:.3f} ({r['count']}{_mark(r['runs_on'])})" if r else "-" for r in rows)
         table.add_row(kind, *cells)
-    for key, label in (("sum_ms", "all ops"), ("outside_ops_ms", "outside of ops"), ("whole_ms", "whole")):
+    for key, label in (("sum_ms", "all ops"), ("outside_ops_ms", "outside of ops *"), ("whole_ms", "whole")):
         table.add_row(label, *(f"{cost['profile'][key]:.3f}" for cost in costs))
-    table.caption = "b: on the runtime's builtin kernels, all or some; the others on XNNPACK"
+    table.caption = (
+        "b: on the runtime's builtin kernels, all or some; the others on XNNPACK. "
+        "* and what is cut off: the profiler counts whole microseconds an op, so that short ops count for less"
+    )
     return table
 
 
 def _slowest_table(cost: Cost) -> Table:
-    table = _table(f"slowest ops of {cost['bundle']}, {_words(cost)}", ["op"])
+    table = _table(f"slowest ops of {escape(cost['bundle'])}, {_words(cost)}", ["op"])
     table.add_column("ms", justify="right", no_wrap=True)
     table.add_column("% of ops", justify="right", no_wrap=True)
     table.add_column("shapes", overflow="fold")
     table.add_column("kernel", overflow="fold")
     for op in cost["profile"]["slowest"]:
-        table.add_row(op["name"], f"{op['ms']:.3f}", f"{100 * op['share']:.1f}", op["shapes"], op["kernel"])
+        table.add_row(
+            escape(op["name"]), f"{op['ms']:.3f}", f"{100 * op['share']:.1f}", op["shapes"], op["kernel"]
+        )
     return table
 
 
 def _core_type_table(costs: Sequence[Cost]) -> Table:
     """A column a bundle: instructions by kind of op."""
     key = "instructions_per_audio_second"
-    title = f"millions of instructions per second of audio by kind of op, {_words(costs[0])}"
+    title = f"acoustic model alone: millions of instructions per second of audio by kind of op, {_words(costs[0])}"
     table = _table(title, ["kind", *_names(costs)])
     columns = [{row["name"]: row for row in cost["profile"]["op_types"]} for cost in costs]
     most = {kind: max(column.get(kind, {key: 0.0})[key] for column in columns) for kind in _all(columns)}
     for kind in sorted(most, key=lambda kind: -most[kind]):
         rows = [column.get(kind) for column in columns]
-        table.add_row(kind, *(f"{r[key] / 1e6:.3f}" if r else "-" for r in rows))
+        table.add_row(escape(kind), *(f"{r[key] / 1e6:.3f}" if r else "-" for r in rows))
+    whole = (_without_frontend(cost) for cost in costs)
+    table.add_row("all, those not shown included", *(f"{one / 1e6:.3f}" for one in whole))
     return table
 
 
+def _without_frontend(cost: Cost) -> float:
+    frontend = cost["frontend_instructions_per_audio_second"]
+    total: float = cost["instructions_per_audio_second"]["total"]
+    return total - frontend["total"] if frontend else total
+
+
 def _kernel_table(cost: Cost) -> Table:
-    table = _table(f"kernels of {cost['bundle']}, {_words(cost)}", ["kernel"])
+    table = _table(f"kernels of {escape(cost['bundle'])}, {_words(cost)}", ["kernel"])
     table.add_column("millions per\nsecond of audio", justify="right", no_wrap=True)
     table.add_column("%", justify="right", no_wrap=True)
     for row in cost["profile"]["kernels"]:
         millions = row["instructions_per_audio_second"] / 1e6
-        table.add_row(row["name"], f"{millions:.3f}", f"{100 * row['share']:.1f}")
+        table.add_row(escape(short_name(row["name"])), f"{millions:.3f}", f"{100 * row['share']:.1f}")
     return table
+
+
+def short_name(function: str) -> str:
+    """A C++ function without its template's and its own arguments."""
+    name = function.removeprefix("void ").removeprefix("bool ")
+    while (inner := re.sub(r"<[^<>]*>", "", name)) != name:
+        name = inner
+    named = name.replace("(anonymous namespace)", "{anonymous}").partition("(")[0]
+    return named.rsplit(" ", 1)[-1] or function
 
 
 def _table(title: str, folded: Sequence[str]) -> Table:
@@ -138,8 +173,8 @@ def _names(costs: Sequence[Cost]) -> list[str]:
     for parts in range(1, max(map(len, paths)) + 1):
         names = ["/".join(path[-parts:]) for path in paths]
         if len(set(names)) == len({tuple(path) for path in paths}):
-            return names
-    return ["/".join(path) for path in paths]
+            return [escape(name) for name in names]
+    return [escape("/".join(path)) for path in paths]
 
 
 def _all(columns: Sequence[dict[str, Any]]) -> list[str]:

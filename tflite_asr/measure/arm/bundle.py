@@ -115,7 +115,7 @@ def count_bundle(
     tell = progress or (lambda stage, fraction: None)
     emulator = Emulator(folder, core)
     frames = _window_frames(bundle, window_seconds)
-    signature = bundle.windows[frames]
+    signature = bundle.lengths[frames]
     model = open_interpreter(bundle.model_path)
     frontend = bundle.info.frontend
     jobs: list[Job] = []
@@ -156,7 +156,7 @@ def _window_frames(bundle: Bundle, window_seconds: float) -> int:
     """Feature frames of a window; a feature-only bundle's are taken as 10 ms each."""
     hop = bundle.info.frontend.seconds_per_frame if bundle.info.frontend else 0.01
     frames = round(window_seconds / hop)
-    if frames not in bundle.windows:
-        known = ", ".join(f"{frames * hop:g}" for frames in bundle.windows) or "none"
+    if frames not in bundle.lengths:
+        known = ", ".join(f"{frames * hop:g}" for frames in bundle.lengths) or "none"
         raise TfliteAsrError(f"{bundle.path}: has no window of {window_seconds:g} s; it has {known}")
     return frames

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 MATRIX_PRODUCT = "matrix product (FULLY_CONNECTED, BATCH_MATMUL, 1x1 CONV_2D)"
 PACKING = "packing and quantising a product's operands"
 DISPATCH = "dispatch"
+REST = "C library and what else no op is known of"
 _RULES = tuple(
     (re.compile(pattern), kind)
     for pattern, kind in (
@@ -40,9 +41,17 @@ _RULES = tuple(
         (r"^xnn_xx_(pad|fill)_|^xnn_compute_pad", "PAD"),
         (r"^xnn_xx_copy_", "copies"),
         (r"InvSqrt|[rR]sqrt", "RSQRT"),
+        (r"elementwise::.*LogEval", "LOG"),
         (r"elementwise::.*EvalImpl", "RSQRT"),
+        (r"optimized_integer_ops::FullyConnected", "FULLY_CONNECTED"),
+        (r"cpu_backend_gemm::(detail::\w+::)?\w*Gem[mv]|CustomGemv", MATRIX_PRODUCT),
         (r"(^|[^:\w])(xnn_(compute|invoke|run|subgraph|runtime|operator)|pthreadpool_)", DISPATCH),
-        (r"^ruy::|[ <]ruy::|^tflite::(Subgraph|xnnpack|cpu_backend_gemm|Get\w+Safe|RuntimeShape)", DISPATCH),
+        (
+            r"^ruy::|[ <]ruy::|^tflite::(Subgraph|xnnpack|cpu_backend_gemm|RuntimeShape|CpuBackendContext)",
+            DISPATCH,
+        ),
+        (r"^tflite::(Get\w+\(|interpreter_wrapper|internal|telemetry|ArenaPlanner)", DISPATCH),
+        (r"^(__)?pthread_|^cpuinfo_|^clock_gettime|pybind11", DISPATCH),
     )
 )
 _UNARY = re.compile(r"^xnn_\w+?_v(sqrt|rsqrt|log|exp|neg|abs|elu|hswish|gelu|cos|sin|sqr)_")
@@ -51,7 +60,7 @@ _BUILTIN = re.compile(r"tflite::ops::builtin::(?!elementwise|activations)(\w+)::
 
 
 def op_type(function: str) -> str:
-    """The kind of op that a function of the runtime serves; the function's own name where that does not say it."""
+    """The kind of op that a function of the runtime serves; `REST` where its name does not say it."""
     if unary := _UNARY.search(function):
         return _UNARY_OPS.get(unary[1], unary[1].upper())
     for pattern, kind in _RULES:
@@ -59,7 +68,7 @@ def op_type(function: str) -> str:
             return kind
     if builtin := _BUILTIN.search(function):
         return builtin[1].upper()
-    return function
+    return REST
 
 
 def count_by_op_type(functions: Mapping[str, int]) -> dict[str, int]:
