@@ -9,6 +9,8 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from tflite_asr.measure.fidelity import CEILING_DB
+
 Row = dict[str, Any]
 
 
@@ -63,7 +65,7 @@ def _sheet(rows: Sequence[Row], seconds: float, threads: str) -> Sheet:
             [
                 row["title"],
                 f"{row['bytes']:,}" if row["bytes"] else "-",
-                {None: "-", True: "yes", False: "no"}[row["integer_only"]],
+                _integers(row),
                 *([f"{found['latency_ms'][key]:.2f}" for key in ("min", "median")] if found else "--"),
                 "{value:.2f} ({low:.2f}-{high:.2f})".format(**found["ratio"]) if found else "-",
                 *(_fidelity(fidelity[name]) if name in fidelity else "-" for name in corpora),
@@ -108,7 +110,16 @@ def _keys(rows: Sequence[Row], part: str) -> list[str]:
     return list(dict.fromkeys(key for row in rows for key in row[part]))
 
 
+def _integers(row: Row) -> str:
+    """Whether every tensor is an integer's; the audit reads no ONNX."""
+    if row["integer_only"] is None:
+        return "-" if row["status"] == "refused" else "not audited"
+    return "yes" if row["integer_only"] else "no"
+
+
 def _fidelity(found: Row) -> str:
+    if found["snr_db"] >= CEILING_DB:
+        return "the same"
     return f"{found['snr_db']:.1f}, {100 * found['argmax_agreement']:.1f}"
 
 

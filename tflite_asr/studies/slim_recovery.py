@@ -1,4 +1,5 @@
-"""A model given back what a drop took from it: distilled from the full one on made-up inputs, or trained on speech."""
+"""A model given back what a drop took from it: distilled from the full one on made-up inputs, or trained on speech by
+its text and by the full one."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ class Recovery:
         kind: of `RECOVERIES`. steps: of each recovery, one batch each.
         full, facts: the teacher.
         seed: of clips, order and augmentation.
-        recipe: for fine-tuning; its batches, augmentation, decay and intermediate loss.
+        recipe: for fine-tuning; its batches, augmentation, decay, intermediate loss and `teacher_weight`, the full
+            model's share of the loss beside the text's.
         manifests, cache: for fine-tuning; as `tflite_asr.training.loop.train` takes them.
     """
 
@@ -91,7 +93,8 @@ class Recovery:
         there = middle in {layer.name for layer in model.layers}  # it may be what was dropped
         weight = self.recipe.intermediate_weight
         assert self.facts.tokens is not None
-        return CTCTrainer(model, self.facts.tokens.blank_id, (middle, weight) if weight and there else None)
+        taught = (self.full, self.recipe.teacher_weight) if self.recipe.teacher_weight else None
+        return CTCTrainer(model, self.facts.tokens.blank_id, (middle, weight) if weight and there else None, taught)
 
     def _made_up(self, number: int) -> list[Callable[[], Any]]:
         """Prior clips with what the full model says of them, all batches of one shape."""
