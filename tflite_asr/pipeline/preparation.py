@@ -142,7 +142,7 @@ def check_budget(seed: int, budget_macs: float | None) -> None:
     if seed < 0:
         raise TfliteAsrError(f"seed {seed}: give 0 or more")
     if budget_macs is not None and not 0 <= budget_macs < math.inf:
-        raise TfliteAsrError(f"budget of {budget_macs:g} multiply-adds: give 0 or more, 3e11 say")
+        raise TfliteAsrError(f"budget of {budget_macs:g} multiply-adds: give 0 or more, 8e11 say")
 
 
 def check_drop(path: Path, drop: tuple[str, ...]) -> None:

@@ -94,7 +94,9 @@ class Recovery:
         weight = self.recipe.intermediate_weight
         assert self.facts.tokens is not None
         taught = (self.full, self.recipe.teacher_weight) if self.recipe.teacher_weight else None
-        return CTCTrainer(model, self.facts.tokens.blank_id, (middle, weight) if weight and there else None, taught)
+        return CTCTrainer(
+            model, self.facts.tokens.blank_id, (middle, weight) if weight and there else None, taught
+        )
 
     def _made_up(self, number: int) -> list[Callable[[], Any]]:
         """Prior clips with what the full model says of them, all batches of one shape."""

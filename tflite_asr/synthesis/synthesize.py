@@ -20,7 +20,9 @@ from tflite_asr.synthesis.shapes import ModelInputs, model_inputs
 from tflite_asr.synthesis.spending import FORWARD_PASSES, MEMORY_BYTES, Spending
 
 METHODS = ("synthetic", "noise", "synthetic:published", "synthetic:labels")
-LEAST_BUDGET_MACS = 3e11
+# Every clip of the shipped models is refined. On dev, against 3e11, which refines 12 of 18, mean of an4 and speechocean762
+# over 2 or 3 seeds: conformer-ctc +.2 dB, quartznet +.5, the small Jasper +.5, for 10 to 20 s more of one core.
+LEAST_BUDGET_MACS = 8e11
 PUBLISHED_BATCH, PUBLISHED_FRAMES, PUBLISHED_BATCHES, PUBLISHED_RANGE = 8, 500, 20, 0.3
 
 Progress = Callable[[float], None]
@@ -86,11 +88,11 @@ def synthesize(
 
 
 def default_budget(model: Any, shape: ModelInputs, facts: ModelFacts | None, method: str) -> float:
-    """Multiply-adds that a synthesis may spend where nobody says how many: 3e11, or what moves the prior's first batch
+    """Multiply-adds that a synthesis may spend where nobody says how many: 8e11, or what moves the prior's first batch
     (8 clips of 2 s) by every step of the gentle recipe, where that is more.
 
-    The shipped Conformer's 3e11 move 12 of its 18 clips. 3e11 pay for no clip of QuartzNet-15x5 or Conformer-L; their
-    first batch takes 2.8e12 and 8.7e12. The published recipe gets at least one clip.
+    8e11 move all of the shipped models' 18 clips, and none of QuartzNet-15x5's or Conformer-L's; their first batch takes
+    2.8e12 and 8.7e12. The published recipe gets at least one clip.
     """
     if method == "synthetic:published":
         steps, lengths = PUBLISHED.steps, [shape.whole(PUBLISHED_FRAMES)]
