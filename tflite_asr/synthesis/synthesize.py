@@ -20,8 +20,8 @@ from tflite_asr.synthesis.shapes import ModelInputs, model_inputs
 from tflite_asr.synthesis.spending import FORWARD_PASSES, MEMORY_BYTES, Spending
 
 METHODS = ("synthetic", "noise", "synthetic:published", "synthetic:labels")
-# Every clip of the shipped models is refined. On dev, against 3e11, which refines 12 of 18, mean of an4 and speechocean762
-# over 2 or 3 seeds: conformer-ctc +.2 dB, quartznet +.5, the small Jasper +.5, for 10 to 20 s more of one core.
+# Every clip of the shipped models is refined. On dev, against 3e11, which refines 12 of 18, mean of an4 and
+# speechocean762 over 2 or 3 seeds: conformer-ctc +.2 dB, quartznet +.5, the small Jasper +.5, for 10 to 20 s of a core.
 LEAST_BUDGET_MACS = 8e11
 PUBLISHED_BATCH, PUBLISHED_FRAMES, PUBLISHED_BATCHES, PUBLISHED_RANGE = 8, 500, 20, 0.3
 
@@ -91,8 +91,8 @@ def default_budget(model: Any, shape: ModelInputs, facts: ModelFacts | None, met
     """Multiply-adds that a synthesis may spend where nobody says how many: 8e11, or what moves the prior's first batch
     (8 clips of 2 s) by every step of the gentle recipe, where that is more.
 
-    8e11 move all of the shipped models' 18 clips, and none of QuartzNet-15x5's or Conformer-L's; their first batch takes
-    2.8e12 and 8.7e12. The published recipe gets at least one clip.
+    8e11 move all of the shipped models' 18 clips, and none of QuartzNet-15x5's or Conformer-L's; their first batch
+    takes 2.8e12 and 8.7e12. The published recipe gets at least one clip.
     """
     if method == "synthetic:published":
         steps, lengths = PUBLISHED.steps, [shape.whole(PUBLISHED_FRAMES)]
