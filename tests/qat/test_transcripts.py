@@ -86,7 +86,9 @@ def test_the_network_says_what_the_file_says(speech_data: Path):
     found = {"kernels": kernels, **{name: (apart(mine, one), equal(mine, one)) for name, one in both.items()}}
     print(f"\n{len(heard)} utterances; mean squared difference, share of equal transcripts: {found}")
     assert min(apart(mine, xnnpack), apart(mine, builtin)) <= kernels[0]
-    assert max(equal(mine, xnnpack), equal(mine, builtin)) >= min(0.99, kernels[1])
+    # A transcript turns over on one argmax: of so few, no finer difference can be told than two standard errors.
+    error = np.sqrt(kernels[1] * (1 - kernels[1]) / len(heard))
+    assert max(equal(mine, xnnpack), equal(mine, builtin)) >= min(0.99, kernels[1] - 2 * error)
 
 
 def _collapsed(logits: np.ndarray) -> list[int]:
