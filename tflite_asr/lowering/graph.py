@@ -22,7 +22,7 @@ from tflite_asr.lowering.centring import ResidualCentring
 from tflite_asr.lowering.depthwise import DepthwiseSplit
 from tflite_asr.lowering.equalisation import Equalisation, Feed, channel_scales
 from tflite_asr.lowering.replacement import Replacement, Rule
-from tflite_asr.lowering.subsampling import Squares
+from tflite_asr.lowering.subsampling import Patches
 from tflite_asr.models.registry import FUNCTIONAL
 
 # The first rule that answers is taken.
@@ -66,7 +66,7 @@ def lower(model: Any, feeds: Iterable[Feed] = ()) -> keras.Model:
 
 def _rules(outputs: set[int]) -> tuple[Rule, ...]:
     """Those of the last walk. outputs: ids of the operations whose result is handed out."""
-    return AffineFold(outputs).rule, DepthwiseSplit(outputs).rule, Squares(outputs).rule, *RULES
+    return AffineFold(outputs).rule, DepthwiseSplit(outputs).rule, Patches(outputs).rule, *RULES
 
 
 def _rewritten(
