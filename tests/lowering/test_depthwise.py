@@ -3,7 +3,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from keras.layers import BatchNormalization, DepthwiseConv1D
+from keras.layers import BatchNormalization, DepthwiseConv1D, ZeroPadding1D
 
 from tests.lowering.integers import largest_difference, noise, randomised, to_integers
 from tflite_asr.lowering import lower
@@ -80,3 +80,60 @@ def test_in_int8_it_is_two_convolutions_of_at_most_25_taps():
     assert lowered.offending() == []
     assert not lowered.outside_policy()
     assert lowered.snr(feeds) > 30
+
+
+def padded(before: int, after: int, taps: int = 15, **settings) -> keras.Model:
+    x = keras.Input((60, 4), name="x")
+    y = ZeroPadding1D((before, after), name="pad")(x)
+    return randomised(keras.Model(x, DepthwiseConv1D(taps, name="depthwise", **settings)(y)))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"before": 7, "after": 7},
+        {"before": 4, "after": 5, "taps": 10},
+        {"before": 7, "after": 7, "taps": 8, "dilation_rate": 2, "use_bias": False},
+    ],
+    ids=str,
+)
+def test_padding_as_same_would_pad_goes_into_the_convolution(settings):
+    model = padded(**settings)
+    lowered = lower(model)
+    assert "pad" not in [layer.name for layer in lowered.layers]
+    assert largest_difference(model, lowered, noise((60, 4))) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"before": 14, "after": 0},
+        {"before": 7, "after": 7, "strides": 2},
+        {"before": 7, "after": 7, "padding": "same"},
+        {"before": 15, "after": 15, "taps": 31},
+    ],
+    ids=str,
+)
+def test_other_padding_stays(settings):
+    model = padded(**settings)
+    lowered = lower(model)
+    assert lowered.get_layer("pad") is not None
+    assert largest_difference(model, lowered, noise((60, 4))) < 1e-4
+
+
+def test_padding_that_others_read_too_stays():
+    x = keras.Input((60, 4), name="x")
+    y = ZeroPadding1D(7, name="pad")(x)
+    model = randomised(keras.Model(x, [DepthwiseConv1D(15)(y), DepthwiseConv1D(5)(y)]))
+    lowered = lower(model)
+    assert lowered.get_layer("pad") is not None
+    assert largest_difference(model, lowered, noise((60, 4))) < 1e-5
+
+
+def test_in_int8_nothing_is_padded_by_an_op_of_its_own():
+    model, feeds = padded(7, 7), noise((60, 4))
+    lowered = to_integers(lower(model), feeds)
+    assert "PAD" not in lowered.ops()
+    assert lowered.offending() == []
+    assert not lowered.outside_policy()
+    assert lowered.snr(feeds) > to_integers(model, feeds).snr(feeds) - 0.1

@@ -19,7 +19,7 @@ from tflite_asr.lowering import (
 )
 from tflite_asr.lowering.affine import AffineFold
 from tflite_asr.lowering.centring import ResidualCentring
-from tflite_asr.lowering.depthwise import DepthwiseSplit
+from tflite_asr.lowering.depthwise import DepthwiseSplit, SamePadding
 from tflite_asr.lowering.equalisation import Equalisation, Feed, channel_scales
 from tflite_asr.lowering.replacement import Replacement, Rule
 from tflite_asr.lowering.subsampling import Patches
@@ -66,7 +66,8 @@ def lower(model: Any, feeds: Iterable[Feed] = ()) -> keras.Model:
 
 def _rules(outputs: set[int]) -> tuple[Rule, ...]:
     """Those of the last walk. outputs: ids of the operations whose result is handed out."""
-    return AffineFold(outputs).rule, DepthwiseSplit(outputs).rule, Patches(outputs).rule, *RULES
+    made = (kind(outputs).rule for kind in (AffineFold, DepthwiseSplit, SamePadding, Patches))
+    return (*made, *RULES)
 
 
 def _rewritten(
