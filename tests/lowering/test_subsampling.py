@@ -31,6 +31,7 @@ def image(kernel=(3, 3), around=((1, 0), (1, 0)), frames=FRAMES, mels=MELS, chan
         {"mels": 19, "around": ((1, 0), (1, 1))},
         {"kernel": (2, 5), "use_bias": False},
         {"kernel": (4, 3), "activation": "relu"},
+        {"kernel": (3, 5), "mels": 21},
     ],
 )
 def test_a_convolution_over_patches_keeps_its_function(settings):
@@ -88,6 +89,9 @@ def test_one_product_over_patches_in_integers():
     )
     assert list(kernel.shape) == [8, 12]
     assert lowered.snr(feeds) > to_integers(model, feeds).snr(feeds) - 0.5
+    # Four bytes are moved at a time.
+    (moved,) = (graph.tensors[op.inputs[0]] for op in graph.operators if op_name(made, op) == "TRANSPOSE")
+    assert moved.shape[-1] == 4
     # One row of mels is padded at a time, not one value.
     pads = [graph.tensors[op.inputs[0]].shape for op in graph.operators if op_name(made, op) == "PAD"]
     assert all(shape[-1] >= MELS for shape in pads)

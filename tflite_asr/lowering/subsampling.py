@@ -1,14 +1,14 @@
 """A convolution of stride 2 over an image of one channel, as a product over the patches of that image.
 
 XNNPACK's int8 convolutions gather each output's taps by pointers, 4 input channels at a time (8 on AVX512), whether
-they are there or not: of 9 taps of one channel a quarter is work. A patch of 3 x 4 values laid out as a row is a product
-of 12, and rows are laid out by pairs of mels, which a stride of 2 never parts: 6 copies of the image and one
-transposition. 318 A76 instructions for 64 outputs as 4 taps of the 4 values of a 2x2 square, 200 so: the shipped
-Conformer takes 28.34 to 27.98 million at 4 s, 149.3 to 147.9 at 16 s. The second stage has channels enough, and would
-copy each value nine times.
+they are there or not: of 9 taps of one channel a quarter is work. A patch of 3 x 4 values laid out as a row is a
+product of 12, and what a row is made of lies as it is in the image: 6 copies and one transposition of 4 bytes at a
+time. 318 A76 instructions for 64 outputs as 4 taps of the 4 values of a 2x2 square, 200 so: the shipped Conformer takes
+28.34 to 27.90 million at 4 s, 149.3 to 147.5 at 16 s. The second stage has channels enough, and would copy each value
+nine times.
 
-Two such stages of 32 channels over 1600 x 80, int8 as it stands to lowered (float32), `benchmarks/rules.py`: .98 to
-.84 ms (2.02), 15.5 to 11.4 million A76 instructions (37.0), the same SNR.
+Two such stages of 32 channels over 1600 x 80, int8 as it stands to lowered (float32), `benchmarks/rules.py`: 1.09 to
+.88 ms (2.46), 15.5 to 11.1 million A76 instructions (37.0), the same SNR.
 """
 
 from __future__ import annotations
@@ -41,15 +41,22 @@ class PatchesConv2D(keras.layers.Conv2D):
         image = ops.reshape(inputs, (-1, *(ops.shape(inputs)[axis] for axis in (1, 2))))
         image = self._padded(image, frames, mels)
         image = ops.reshape(image, (-1, frames // 2, 2 * mels))
+        # Patches one after another, beginning at each pair by turns, lie in a row of mels as they are; where that does
+        # not come out even, it is pairs that are put together.
+        turns = pairs if isinstance(columns, int) and columns % pairs == 0 else 1
+        width = 2 * turns
         planes = []
-        for row in range(high):
-            begin, side = divmod(row, 2)
-            for pair in range(pairs):
-                left = side * mels + 2 * pair
-                # SLICE: of int8, STRIDED_SLICE copies number by number.
-                planes.append(ops.slice(image, (0, begin, left), (ops.shape(image)[0], rows, 2 * columns)))
-        patches = ops.reshape(ops.concatenate(planes, axis=1), (-1, len(planes), rows * columns, 2))
-        patches = ops.reshape(ops.transpose(patches, (0, 2, 1, 3)), (-1, 2 * len(planes)))
+        for turn in range(turns):
+            for row in range(high):
+                begin, side = divmod(row, 2)
+                for pair in range(pairs // turns):
+                    start = (0, begin, side * mels + 2 * (turn + pair))
+                    # SLICE: of int8, STRIDED_SLICE copies number by number.
+                    planes.append(ops.slice(image, start, (ops.shape(image)[0], rows, 2 * columns)))
+        patches = ops.reshape(
+            ops.concatenate(planes, axis=1), (-1, len(planes), rows * columns // turns, width)
+        )
+        patches = ops.reshape(ops.transpose(patches, (0, 2, 1, 3)), (-1, 2 * high * pairs))
         outputs = ops.matmul(patches, self._kernel_of_patches(2 * pairs))
         if self.use_bias:
             outputs = outputs + self.bias
