@@ -111,31 +111,26 @@ def _half_logarithm(sums: Any) -> Any:
 
 
 def attend_alike(
-    queries: Any,
-    keys: Any,
+    queries: Sequence[Any],
+    keys: Sequence[Any],
     values: Any,
-    heads: int,
     mask: Any = None,
     drop: Callable[[Any], Any] | None = None,
 ) -> tuple[Any, list[Any]]:
     """`attend_heads` where all queries see the same keys, mask [1, keys] or None, and scores have no biases.
 
-    Keys and values are zero where they are hidden, so nothing is done to each score for the mask, and what is visible
-    is counted by a product with it. The keys' mean is taken off, which softmax does not see: with it the mean of a
-    row's scores is zero, a hidden one's too, and never above the largest.
+    queries, keys: of each head, the latter `centred`: with that the mean of a row's scores is zero, a hidden one's too,
+    and never above the largest. Keys and values are zero where they are hidden, so nothing is done to each score for
+    the mask, and what is visible is counted by a product with it.
     """
-    if mask is None:
-        count, visible = keys.shape[0], None
-        keys = keys - ops.mean(keys, axis=0, keepdims=True)
-    else:
-        visible = visible_keys(mask)
-        share = ops.mean(visible, axis=-1, keepdims=True)
-        count = share * keys.shape[0]
-        root = reciprocal_root(share)
-        keys = keys - ops.transpose(mask) * (ops.mean(keys, axis=0, keepdims=True) * root * root)
+    visible = None if mask is None else visible_keys(mask)
+    count = (
+        keys[0].shape[0] if visible is None else ops.mean(visible, axis=-1, keepdims=True) * keys[0].shape[0]
+    )
+    heads = len(keys)
     log_count = ops.log(count + 1.0)
     parts, sums = [], []
-    for query, key in zip(ops.split(queries, heads, -1), ops.split(keys, heads, -1), strict=True):
+    for query, key in zip(queries, keys, strict=True):
         scores = ops.matmul(query, ops.transpose(key))
         top = ops.max(scores, axis=-1, keepdims=True)
         parts.append(ops.elu(scores - (top + _half_spread(top, log_count))) + 1.0)
@@ -148,6 +143,17 @@ def attend_alike(
     shown = [one if visible is None else one * visible for one in parts]
     weights = [(one, ops.transpose(whole)) for one, whole in zip(shown, wholes, strict=True)]
     return ops.transpose(ops.concatenate(mixed, axis=0)), weights
+
+
+def centred(frames: Any, mask: Any = None) -> Any:
+    """Frames [keys, channels] less the mean of those that are visible: softmax does not see it in keys.
+
+    mask: [1, keys], None for all visible; hidden frames are zero, and stay so.
+    """
+    if mask is None:
+        return frames - ops.mean(frames, axis=0, keepdims=True)
+    root = reciprocal_root(ops.mean(visible_keys(mask), axis=-1, keepdims=True))
+    return frames - ops.transpose(mask) * (ops.mean(frames, axis=0, keepdims=True) * root * root)
 
 
 def _half_spread(top: Any, log_count: Any) -> Any:
@@ -185,7 +191,8 @@ def attend_heads(
     if biases is None and (mask is None or mask.shape[0] == 1):
         if mask is not None:
             keys, values = keys * ops.transpose(mask), values * ops.transpose(visible_keys(mask))
-        return attend_alike(queries, keys, values, heads, mask, drop)
+        query, key = (ops.split(one, heads, axis=-1) for one in (queries, centred(keys, mask)))
+        return attend_alike(query, key, values, mask, drop)
     visible = None if mask is None else visible_keys(mask)
     parts = []
     heads_of_both = zip(ops.split(queries, heads, axis=-1), ops.split(keys, heads, axis=-1), strict=True)
