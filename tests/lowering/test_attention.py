@@ -151,20 +151,3 @@ def test_relative_attention_becomes_integers_and_exact(case):
     assert "BATCH_MATMUL" not in lowered.ops()
     assert lowered.snr(some, valid=VALID) > to_integers(model, some).snr(some, valid=VALID) + 3
     assert lowered.snr(some, valid=VALID) > 20
-
-
-@pytest.mark.parametrize(("key_dim", "alone"), [(16, 4), (8, 0)])
-def test_queries_and_keys_of_each_head_are_products_of_their_own_where_that_fills_them(key_dim, alone):
-    model, some = relative(key_dim), feeds("float32")
-    lowered = to_integers(lower(model), some)
-    made = read_model(lowered.data)
-    graph = made.subgraphs[0]
-    kernels = [
-        graph.tensors[op.inputs[1]] for op in graph.operators if op_name(made, op) == "FULLY_CONNECTED"
-    ]
-    constant = [one for one in kernels if made.buffers[one.buffer].data is not None]
-    assert sum(list(one.shape) == [key_dim, DIM] for one in constant) == alone
-    assert lowered.ops()["SPLIT"] == (2 if alone else 4)
-    assert lowered.offending() == []
-    assert not lowered.outside_policy()
-    assert lowered.snr(some, valid=VALID) > 25

@@ -21,7 +21,6 @@ from tflite_asr.lowering.affine import AffineFold
 from tflite_asr.lowering.centring import ResidualCentring
 from tflite_asr.lowering.depthwise import DepthwiseSplit, SamePadding
 from tflite_asr.lowering.equalisation import Equalisation, Feed, channel_scales
-from tflite_asr.lowering.gated import Gates
 from tflite_asr.lowering.replacement import Replacement, Rule
 from tflite_asr.lowering.subsampling import Patches
 from tflite_asr.models.registry import FUNCTIONAL
@@ -62,7 +61,7 @@ def lower(model: Any, feeds: Iterable[Feed] = ()) -> keras.Model:
             centred = _rewritten(centred, lambda _: (rule,))
     lowered = _rewritten(centred or model, _rules, whatever=True)
     assert lowered is not None
-    return _rewritten(lowered, lambda outputs: (Gates(outputs).rule,)) or lowered
+    return lowered
 
 
 def _rules(outputs: set[int]) -> tuple[Rule, ...]:

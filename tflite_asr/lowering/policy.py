@@ -11,9 +11,6 @@ from dataclasses import dataclass
 
 LITERT = "ai-edge-litert 2.3.0"
 XNNPACK, BUILTIN = "xnnpack", "builtin"
-# Output channels that XNNPACK's int8 products make at a time, on ARM with dot products as on AVX512: 36 take as much as
-# 48.
-CHANNELS_AT_A_TIME = 16
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from tflite_asr.lowering.attention_weights import (
     unbatched,
     visible_keys,
 )
-from tflite_asr.lowering.policy import CHANNELS_AT_A_TIME
 from tflite_asr.lowering.replacement import Replacement, same_weights
 from tflite_asr.models.layers import RelativeAttention
 
@@ -68,34 +67,25 @@ class PerHeadRelativeAttention(RelativeAttention):
     def _of_shown(self, inputs, mask):
         """float32 [frames, dim] of inputs [frames, dim] under a mask [1, frames] for all queries, without positions.
 
-        Frames are hidden once, before their keys and values are made of them, and centred before they become keys. Each
-        head has products of its own where that fills them: splitting the channels of one would copy them (27.90 to
-        27.85 million A76 instructions of the shipped Conformer at 4 s, 147.6 to 147.3 at 16 s; .07 dB more on dev).
+        Frames are hidden once, before their keys and values are made of them, and centred before they become keys.
+        Products of each head's own, instead of one that is split, would save .05 million A76 instructions of the
+        shipped Conformer at 4 s and .3 at 16 s, and cost 6 KB of scales, buffers and tables.
         Keys of hidden frames that are left as they are, and so may be the largest, would save .18 million at 4 s, and
         cost 7 to 11 dB where most of a window is padding. The value's bias comes through weights that sum to 1 as it
         is, and goes into the last one; where nothing is visible it is all that comes.
         """
         shown = inputs * ops.transpose(mask)
-        queries = self._products_of_heads(inputs, self.query_kernel, self.query_bias, self._scale)
-        keys = self._products_of_heads(centred(shown, mask), self.key_kernel)
+        query = ops.matmul(inputs, self.query_kernel * self._scale)
+        if self.query_bias is not None:
+            query = query + self.query_bias * self._scale
+        key = ops.matmul(centred(shown, mask), self.key_kernel)
+        queries, keys = (ops.split(one, self.heads, axis=-1) for one in (query, key))
         mixed, _ = attend_alike(queries, keys, ops.matmul(shown, self.value_kernel), mask)
         mixed = ops.matmul(mixed, self.out_kernel)
         if self.value_bias is None:
             return mixed
         bias = ops.matmul(ops.expand_dims(self.value_bias, 0), self.out_kernel)
         return mixed + (ops.squeeze(bias, 0) + self.out_bias)
-
-    def _products_of_heads(self, inputs, kernel, bias=None, scale: float = 1.0) -> list[Any]:
-        """inputs times `scale` times the part of kernel and bias of each head: float32 [frames, key_dim] of each."""
-        if self.key_dim % CHANNELS_AT_A_TIME:
-            whole = ops.matmul(inputs, kernel * scale)
-            return ops.split(whole if bias is None else whole + bias * scale, self.heads, axis=-1)
-        products = []
-        for first in range(0, kernel.shape[-1], self.key_dim):
-            head = slice(first, first + self.key_dim)
-            product = ops.matmul(inputs, kernel[:, head] * scale)
-            products.append(product if bias is None else product + bias[head] * scale)
-        return products
 
     @property
     def _scale(self) -> float:

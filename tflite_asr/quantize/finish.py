@@ -7,7 +7,7 @@ shapes said twice. Writing then stores equal parts once. What the file computes 
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +20,10 @@ from tflite_asr.quantize.ranges import Range
 from tflite_asr.quantize.serialize import read_model, schema, text, write_model
 
 _FLOAT32, _INT8, _INT32 = schema.TensorType.FLOAT32, schema.TensorType.INT8, schema.TensorType.INT32
+
+
+# Ops whose options runtimes take for their defaults where there are none: eight bytes an op, .1 % of a file.
+_NOTHING_TO_SAY = ("MUL", "ADD", "SUB", "EXP")
 
 
 def finish(data: bytes, ranges: Mapping[str, Range] | None = None) -> bytes:
@@ -125,7 +129,7 @@ def drop_idle_clamps(model: Any, graph: Any) -> None:
             )
     graph.operators = kept
     for operator in graph.operators:
-        if op_name(model, operator) not in ("ADD", "SUB", "MUL"):
+        if op_name(model, operator) not in ("ADD", "SUB", "MUL") or operator.builtinOptions is None:
             continue
         result = graph.tensors[operator.outputs[0]]
         fused = operator.builtinOptions.fusedActivationFunction == schema.ActivationFunctionType.RELU
@@ -197,9 +201,29 @@ def strip(model: Any) -> None:
         for operator in graph.operators:
             if op_name(model, operator) == "RESHAPE" and len(operator.inputs) == 2:
                 operator.builtinOptions = schema.ReshapeOptionsT()
+            result = graph.tensors[operator.outputs[0]]
+            bytes_alone = result.type == _INT8  # sums of 16 bits have a default of their own
+            if op_name(model, operator) in _NOTHING_TO_SAY and bytes_alone and _says_nothing(operator):
+                operator.builtinOptions, operator.builtinOptionsType = None, 0
+    most_used_first(model)
     model.description = None
     model.metadata = model.metadataBuffer = None
     share_buffers(model)
+
+
+def _says_nothing(operator: Any) -> bool:
+    options = operator.builtinOptions
+    return options is not None and vars(options) == vars(type(options)())
+
+
+def most_used_first(model: Any) -> None:
+    """Kinds of op by their number, in place: what is first costs no bytes where it is used."""
+    used = Counter(operator.opcodeIndex for graph in model.subgraphs for operator in graph.operators)
+    order = sorted(range(len(model.operatorCodes)), key=lambda code: -used[code])
+    places = {code: place for place, code in enumerate(order)}
+    model.operatorCodes = [model.operatorCodes[code] for code in order]
+    for operator in {id(one): one for graph in model.subgraphs for one in graph.operators}.values():
+        operator.opcodeIndex = places[operator.opcodeIndex]
 
 
 def share_buffers(model: Any) -> None:

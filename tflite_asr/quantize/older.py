@@ -82,7 +82,10 @@ def depthwise_above_zero(model: Any, graph: Any) -> None:
             continue
         source, weights, bias = (graph.tensors[index] for index in operator.inputs)
         result = graph.tensors[operator.outputs[0]]
-        clamped = operator.builtinOptions.fusedActivationFunction != schema.ActivationFunctionType.NONE
+        options = operator.builtinOptions
+        clamped = (
+            options is not None and options.fusedActivationFunction != schema.ActivationFunctionType.NONE
+        )
         if result.type != _INT8 or clamped or (steps := int(result.quantization.zeroPoint[0]) + 128) == 0:
             continue
         scale = float(result.quantization.scale[0])
