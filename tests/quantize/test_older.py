@@ -15,7 +15,7 @@ from tflite_asr.quantize.naming import op_name
 from tflite_asr.quantize.older import fit_runtime, logarithms_by_table
 from tflite_asr.quantize.quantizer import quantize
 from tflite_asr.quantize.schemes import scheme
-from tflite_asr.quantize.serialize import read_model, write_model
+from tflite_asr.quantize.serialize import read_model, schema, write_model
 from tflite_asr.releases import age, first_release
 
 NAME = "ctc_80"
@@ -70,7 +70,7 @@ def tensors_of(data: bytes, seed: int = 0) -> dict[int, np.ndarray]:
 
 
 def portable_depthwise(model: Any, graph: Any, operator: Any, values: np.ndarray) -> np.ndarray:
-    """TFLite's portable kernel, as 2.14 runs it on x86: along time, batch 1, no padding, one multiplier a channel.
+    """TFLite's portable kernel, as 2.14 runs it on x86: along time, batch 1, stride 1, one multiplier a channel.
 
     The multiplier is 31 bits and a shift; the product is rounded to 31 bits fewer, then by the shift, halves away from
     zero both times.
@@ -80,6 +80,8 @@ def portable_depthwise(model: Any, graph: Any, operator: Any, values: np.ndarray
     taps = model.buffers[weights.buffer].data.view(np.int8).reshape(weights.shape).astype(np.int64)[0, 0]
     x = values.astype(np.int64)[0, 0] - int(source.quantization.zeroPoint[0])
     frames = int(result.shape[2])
+    around = len(taps) - 1 if operator.builtinOptions.padding == schema.Padding.SAME else 0
+    x = np.pad(x, ((around // 2, around - around // 2), (0, 0)))
     sums = sum(x[k : k + frames] * taps[k] for k in range(len(taps)))
     sums = sums + model.buffers[bias.buffer].data.view(np.int32)
     real = source.quantization.scale.astype(np.float64) * weights.quantization.scale.astype(np.float64)
