@@ -173,7 +173,7 @@ def fused(data: bytes) -> list[str]:
     names = {code: name for name, code in vars(schema.ActivationFunctionType).items()}
     model = read_model(data)
     return [
-        names[operator.builtinOptions.fusedActivationFunction]
+        names[operator.builtinOptions.fusedActivationFunction if operator.builtinOptions else 0]
         for graph in model.subgraphs
         for operator in graph.operators
         if op_name(model, operator) == "ADD"
