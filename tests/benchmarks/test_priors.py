@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.priors import ARMS, PARTS, REFINED, SOURCES, together
+from benchmarks.priors import ARMS, PARTS, REFINED, SOURCES, together, widened
 from tflite_asr.quantize.observed import Observed
+from tflite_asr.quantize.ranges import Range, Ranges
 
 
 def seen(low: float, high: float, padded: float) -> dict[str, Observed]:
@@ -27,3 +28,10 @@ def test_every_part_is_of_sources_that_are_and_keeps_some_of_their_18_clips():
         assert set(sources) <= set(SOURCES)
         assert 0 < len(choose(list(range(18 * len(sources))))) <= 18 * len(sources)
     assert PARTS["the refined clips alone"][1](list(range(18))) == list(range(REFINED))
+
+
+def test_room_widens_both_ends_of_what_is_not_kept():
+    one = Range(-1.0, 2.0, "calibration:min_max", "ctc")
+    found = widened(Ranges({"a/mul": one, "logits": one}), 1.5, frozenset({"logits"}))
+    assert found["a/mul"] == Range(-1.5, 3.0, "calibration:min_max", "ctc")
+    assert found["logits"] == one
