@@ -204,11 +204,13 @@ def test_on_real_speech_both_rankings_name_the_same_module_and_a_drop_is_held_ag
     }
     found = slim_study("conformer-ctc", tmp_path / "study", **asked)
     assert set(found.full["corpora"]) == {"an4/dev", "speechocean762/dev"}
-    for judged_by in (
-        "kl",
-        "wer",
-    ):  # of four modules, two of which move no word of so few, no rank correlation is asked
-        assert max(found.rows, key=lambda row: row[judged_by])["path"] == "encoder.block0"
+    # Of four modules, two of which move no word of so few, no more of a rank correlation is asked than that it is one.
+    for judged_by in ("kl", "wer"):
+        assert (
+            max(found.rows, key=lambda row: row[judged_by])["path"]
+            == found.rows[-1]["path"]
+            == "encoder.block0"
+        )
     assert found.agreement is not None
     assert 0 < found.agreement["spearman"] <= 1
     (step,) = found.steps

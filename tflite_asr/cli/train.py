@@ -49,16 +49,14 @@ def train(
         task = bar.add_task("features", total=None)
 
         def tell(p: Told) -> None:
-            if not notes.is_interactive and p.stage != "dev":
-                stage = "features" if p.stage == "features" else f"epoch {p.epoch}/{p.epochs}"
-                lines(
-                    stage, f"{p.step} of {p.steps}" + (f", loss {p.loss:.3f}" if p.stage == "train" else "")
-                )
+            epoch, loss = f"epoch {p.epoch}/{p.epochs}", f"loss {p.loss:.3f}"
+            if not notes.is_interactive and p.stage == "features":
+                lines(p.stage, f"{p.step} of {p.steps}")
+            if not notes.is_interactive and p.stage == "train":
+                lines(epoch, f"{p.step} of {p.steps}, {loss}")
             if p.stage == "dev":
-                bar.console.print(
-                    f"epoch {p.epoch}/{p.epochs}: loss {p.loss:.3f}, dev WER {100 * p.dev_wer:.2f} %"
-                )
-            name = f"epoch {p.epoch}/{p.epochs}, loss {p.loss:.3f}" if p.stage == "train" else p.stage
+                bar.console.print(f"{epoch}: {loss}, dev WER {100 * p.dev_wer:.2f} %")
+            name = f"{epoch}, {loss}" if p.stage == "train" else p.stage
             bar.update(task, description=name, completed=p.step, total=p.steps)
 
         result = run(settings, manifests, dev, out, cache, tell)

@@ -7,8 +7,8 @@ is folded in here, since the converter does not fold across the sum. Int8 as it 
 `benchmarks/rules.py`: 1.47 to .26 ms (1.17), 21.7 to 1.5 million A76 instructions (15.0).
 
 Zeros around a sequence, put there by a layer of their own, are a copy of all of it; a convolution that pads by itself
-reads them from nowhere: 27.98 to 27.90
-million A76 instructions of the shipped Conformer at 4 s, 147.9 to 147.6 at 16 s.
+reads them from nowhere: 27.98 to 27.90 million A76 instructions of the shipped Conformer at 4 s, 147.9 to 147.6 at
+16 s.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tflite_asr.lowering.replacement import Replacement, consumers, producer, same_weights
+from tflite_asr.lowering.replacement import Replacement, consumers, padding_before, producer, same_weights
 
 LONGEST = 25
 
@@ -126,15 +126,14 @@ class SamePadding:
     def _padding_before(self, operation: keras.Operation) -> keras.layers.ZeroPadding1D | None:
         if type(operation) is not keras.layers.DepthwiseConv1D or is_long(operation):
             return None
-        before = producer(operation)
-        if before is None or type(before) is not keras.layers.ZeroPadding1D or id(before) in self.outputs:
+        before = padding_before(operation, keras.layers.ZeroPadding1D, self.outputs)
+        if before is None:
             return None
-        called_once = len(before._inbound_nodes) == len(operation._inbound_nodes) == 1
         total = (operation.kernel_size[0] - 1) * operation.dilation_rate[0]
         same = (total // 2, total - total // 2)
         fits = operation.padding == "valid" and operation.strides[0] == 1 and tuple(before.padding) == same
         of_one_format = {operation.data_format, before.data_format} == {"channels_last"}
-        return before if called_once and len(consumers(before)) == 1 and fits and of_one_format else None
+        return before if fits and of_one_format else None
 
 
 def _split(

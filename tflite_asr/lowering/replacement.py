@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,3 +65,17 @@ def producer(operation: keras.Operation) -> keras.Operation | None:
         return None
     (writer,) = writers.values()
     return None if isinstance(writer, keras.layers.InputLayer) else writer
+
+
+def padding_before(
+    operation: keras.Operation, kind: type[keras.layers.Layer], outputs: Set[int]
+) -> keras.layers.Layer | None:
+    """The layer of padding, of that kind, in front of an operation that alone reads it, both called once; else None.
+
+    outputs: ids of the operations whose result some model hands out; theirs must stay as it is.
+    """
+    before = producer(operation)
+    if before is None or type(before) is not kind or id(before) in outputs:
+        return None
+    called_once = len(before._inbound_nodes) == len(operation._inbound_nodes) == 1
+    return before if called_once and len(consumers(before)) == 1 else None

@@ -18,7 +18,7 @@ from collections.abc import Sequence, Set
 import keras
 from keras import ops
 
-from tflite_asr.lowering.replacement import Replacement, consumers, producer
+from tflite_asr.lowering.replacement import Replacement, consumers, padding_before, same_weights
 
 
 @keras.saving.register_keras_serializable(package="tflite_asr")
@@ -107,15 +107,14 @@ class Patches:
             return None
         padding = self._padding_before(operation)
         around = ((0, 0), (0, 0)) if padding is None else padding.padding
-        new = PatchesConv2D.from_config({**operation.get_config(), "around": around})
-        return Replacement((new,), lambda: new.set_weights(operation.get_weights()))
+        return same_weights(
+            PatchesConv2D.from_config({**operation.get_config(), "around": around}), operation
+        )
 
     def _padding_before(self, operation: keras.Operation) -> keras.layers.ZeroPadding2D | None:
-        before = producer(operation) if _strides_over_an_image(operation) else None
-        if before is None or type(before) is not keras.layers.ZeroPadding2D or id(before) in self.outputs:
+        if not _strides_over_an_image(operation):
             return None
-        called_once = len(before._inbound_nodes) == len(operation._inbound_nodes) == 1
-        return before if called_once and len(consumers(before)) == 1 else None
+        return padding_before(operation, keras.layers.ZeroPadding2D, self.outputs)
 
 
 def _strides_over_an_image(operation: keras.Operation) -> bool:

@@ -201,9 +201,7 @@ def strip(model: Any) -> None:
         for operator in graph.operators:
             if op_name(model, operator) == "RESHAPE" and len(operator.inputs) == 2:
                 operator.builtinOptions = schema.ReshapeOptionsT()
-            result = graph.tensors[operator.outputs[0]]
-            bytes_alone = result.type == _INT8  # sums of 16 bits have a default of their own
-            if op_name(model, operator) in _NOTHING_TO_SAY and bytes_alone and _says_nothing(operator):
+            if op_name(model, operator) in _NOTHING_TO_SAY and _says_nothing(graph, operator):
                 operator.builtinOptions, operator.builtinOptionsType = None, 0
     most_used_first(model)
     model.description = None
@@ -211,9 +209,10 @@ def strip(model: Any) -> None:
     share_buffers(model)
 
 
-def _says_nothing(operator: Any) -> bool:
-    options = operator.builtinOptions
-    return options is not None and vars(options) == vars(type(options)())
+def _says_nothing(graph: Any, operator: Any) -> bool:
+    """Whether the options of an op on bytes are the defaults; sums of 16 bits have one of their own."""
+    options, result = operator.builtinOptions, graph.tensors[operator.outputs[0]]
+    return options is not None and result.type == _INT8 and vars(options) == vars(type(options)())
 
 
 def most_used_first(model: Any) -> None:
@@ -222,8 +221,9 @@ def most_used_first(model: Any) -> None:
     order = sorted(range(len(model.operatorCodes)), key=lambda code: -used[code])
     places = {code: place for place, code in enumerate(order)}
     model.operatorCodes = [model.operatorCodes[code] for code in order]
-    for operator in {id(one): one for graph in model.subgraphs for one in graph.operators}.values():
-        operator.opcodeIndex = places[operator.opcodeIndex]
+    for graph in model.subgraphs:
+        for operator in graph.operators:
+            operator.opcodeIndex = places[operator.opcodeIndex]
 
 
 def share_buffers(model: Any) -> None:
