@@ -16,6 +16,7 @@ from tflite_asr.facts import ModelFacts
 from tflite_asr.frontend import FrontEnd, log_mel
 from tflite_asr.models import build, load_model
 from tflite_asr.models.transformer import TINY
+from tflite_asr.report.bench_table import bench_tables
 from tflite_asr.tokens import CHARACTERS
 from tflite_asr.training.data import collate
 from tflite_asr.training.transcripts import AttentionTranscriber
@@ -72,6 +73,18 @@ def test_integers_spell_too(bundles: dict[str, Bundle]) -> None:
         assert found.text
         assert [word.text for word in found.words] == found.text.split()
         assert all(0 <= word.start < word.end <= 1.0 for word in found.words)
+
+
+def test_a_token_is_timed_apart_from_the_encoder(bundles: dict[str, Bundle]) -> None:
+    result = tflite_asr.bench(list(bundles.values()), windows=[1, 2])
+    for cost in result.costs:
+        assert cost.latency_ms is not None
+        assert cost.decode_step_ms is not None
+        assert 0 < cost.decode_step_ms
+        assert cost.rtf_model == pytest.approx(cost.latency_ms["median"] / 1000 / cost.window_seconds)
+    table = next(iter(bench_tables(result.to_dict(), profile=False)))
+    shown = dict(zip((str(c.header) for c in table.columns), table.columns, strict=True))
+    assert list(shown["token\nms"].cells) == [f"{c.decode_step_ms:.2f}" for c in result.costs[::2]]
 
 
 def test_a_long_recording_is_spelled_in_stretches(bundles: dict[str, Bundle]) -> None:

@@ -52,6 +52,8 @@ class Cost:
         rtf: the medians of model and front end over the window; rtf_model: the model's alone.
         instructions_per_audio_second: `{"total", "dot", "vector", "memory"}`, front end included.
         frontend_instructions_per_audio_second: the front end's part of them.
+        decode_step_ms, decode_step_instructions: of one token of an encoder-decoder, whose encoder is the model of all
+            that stands above; the median, and `{"total", "dot", "vector", "memory"}`.
         load_ms: opening and allocating the acoustic model; median of `OPENINGS`.
         memory_growth_bytes: resident memory from before that to its highest by the end of the first run.
         ratio: to the first bundle on the same window and threads: of latencies, or of instructions.
@@ -72,6 +74,8 @@ class Cost:
     frontend_ms: float | None
     instructions_per_audio_second: dict[str, float] | None
     frontend_instructions_per_audio_second: dict[str, float] | None
+    decode_step_ms: float | None
+    decode_step_instructions: dict[str, int] | None
     load_ms: float | None
     memory_growth_bytes: int | None
     bytes: int
@@ -252,6 +256,7 @@ def _timed(
 ) -> Cost:
     latency = times.latency_ms()
     frontend = None if times.frontend is None else float(np.median(times.frontend))
+    token = None if times.decode_step is None else float(np.median(times.decode_step))
     return Cost(
         **_identity(case),
         core=HOST,
@@ -262,6 +267,8 @@ def _timed(
         frontend_ms=frontend,
         instructions_per_audio_second=None,
         frontend_instructions_per_audio_second=None,
+        decode_step_ms=token,
+        decode_step_instructions=None,
         load_ms=start["load_ms"],
         memory_growth_bytes=int(start["memory_growth_bytes"]),
         ratio=to_first,
@@ -306,6 +313,8 @@ def _count(
                 frontend_ms=None,
                 instructions_per_audio_second=run.per_audio_second,
                 frontend_instructions_per_audio_second=plain["frontend"],
+                decode_step_ms=None,
+                decode_step_instructions=plain["decode_step"],
                 load_ms=None,
                 memory_growth_bytes=None,
                 ratio=Ratio(total / totals[_first_like(case, cases)]),

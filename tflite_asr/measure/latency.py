@@ -50,10 +50,12 @@ class Times:
     Attributes:
         model: float64 [rounds], ms of the acoustic model: inputs copied in, outputs out.
         frontend: float64 [rounds], ms of the front end, features quantised; None in a feature-only bundle.
+        decode_step: float64 [rounds], ms of one token of an encoder-decoder; None in a CTC bundle.
     """
 
     model: np.ndarray
     frontend: np.ndarray | None
+    decode_step: np.ndarray | None = None
 
     def latency_ms(self) -> dict[str, float]:
         """`{"min", "median", "p95"}` of the model."""
@@ -85,8 +87,8 @@ def time_cases(
         rounds = in_turn(steps, WARM_UP + runs, tell)
     times = []
     for readings in rounds:
-        model, frontend = zip(*readings[WARM_UP:], strict=True)
-        times.append(Times(np.array(model), None if None in frontend else np.array(frontend)))
+        model, *others = zip(*readings[WARM_UP:], strict=True)
+        times.append(Times(np.array(model), *(None if None in some else np.array(some) for some in others)))
     return times
 
 

@@ -11,6 +11,7 @@ from tflite_asr.measure.arm.count import seeded_inputs
 from tflite_asr.measure.footprint import forget_peak, peak_bytes, resident_bytes
 from tflite_asr.runtime import RUNTIMES, Interpreter, Transcriber, open_interpreter
 from tflite_asr.runtime.interpreter import import_runtime
+from tflite_asr.runtime.spelling import Spelling
 
 _NOISE = 0.1  # of full scale
 
@@ -51,29 +52,36 @@ class ColdStart:
 
 
 class Runner:
-    """A bundle that is open: each run is one full window, through the front end where there is one."""
+    """A bundle that is open: each run is one full window, through the front end where there is one, and one step of
+    an encoder-decoder's decoder."""
 
     def __init__(self, bundle: str, runtime: str, delegate: str | None, threads: int):
         self._bundle = Bundle.load(bundle)
         self._random = np.random.default_rng(0)
         self._transcriber: Transcriber | None = None
         self._model: Interpreter | None = None
-        if self._bundle.missing_for_speech():
+        featured = bool(self._bundle.missing_for_speech())
+        if featured or self._bundle.decode_steps:
             kernels = delegate or self._bundle.info.delegate
             self._model = open_interpreter(self._bundle.model_path, runtime, kernels, threads)
-        else:
-            self._transcriber = Transcriber(self._bundle, runtime, delegate, threads)
+        if not featured:
+            heard = Spelling("ctc")  # how long the decoder spells noise says nothing
+            self._transcriber = Transcriber(self._bundle, runtime, delegate, threads, heard)
 
     def run(self, frames: int) -> list[float | None]:
-        """`[model, front end]` in ms; None for the front end of a feature-only bundle."""
-        if self._transcriber is not None:
-            samples = self._transcriber.frontend.samples(frames)
-            noise = (_NOISE * self._random.standard_normal(samples)).astype(np.float32)
-            seconds = self._transcriber.recognise(noise).seconds
-            return [1000 * seconds.model, 1000 * seconds.frontend]
+        """`[model, front end, decoder's step]` in ms; None for what the bundle has not."""
+        step = self._bundle.decode_steps.get(frames)
+        token = None if step is None else self._signature_ms(step)
+        if self._transcriber is None:
+            return [self._signature_ms(self._bundle.lengths[frames]), None, token]
+        samples = self._transcriber.frontend.samples(frames)
+        noise = (_NOISE * self._random.standard_normal(samples)).astype(np.float32)
+        seconds = self._transcriber.recognise(noise).seconds
+        return [1000 * seconds.model, 1000 * seconds.frontend, token]
+
+    def _signature_ms(self, signature: str) -> float:
         assert self._model is not None
-        signature = self._bundle.lengths[frames]
         inputs = seeded_inputs(self._model.signatures[signature])
         began = time.perf_counter()
         self._model.run(signature, inputs)
-        return [1000 * (time.perf_counter() - began), None]
+        return 1000 * (time.perf_counter() - began)

@@ -38,7 +38,8 @@ def _latency_table(report: dict[str, Any], costs: Sequence[Cost]) -> Table:
     table = _table(f"{_words(costs[0])}: {kernels}", ["bundle"])
     for name in ("min\nms", "median\nms", "p95\nms", "times first\n(95 %)", "front\nend ms", "RTF"):
         table.add_column(name, justify="right", no_wrap=True)
-    for name in ("load\nms", "grows\nby MB", "model\nMB"):
+    spells = any(cost["decode_step_ms"] is not None for cost in costs)
+    for name in (*(["token\nms"] if spells else []), "load\nms", "grows\nby MB", "model\nMB"):
         table.add_column(name, justify="right", no_wrap=True)
     for cost, name in zip(costs, _names(costs), strict=True):
         latency, ratio = cost["latency_ms"], cost["ratio"]
@@ -47,8 +48,9 @@ def _latency_table(report: dict[str, Any], costs: Sequence[Cost]) -> Table:
             f"{name}\n{cost['delegate']}" if len(delegates) > 1 else name,
             *(f"{latency[key]:.2f}" for key in ("min", "median", "p95")),
             f"{ratio['value']:.2f}\n({ratio['low']:.2f}-{ratio['high']:.2f})",
-            "-" if cost["frontend_ms"] is None else f"{cost['frontend_ms']:.2f}",
+            _or_dash(cost["frontend_ms"], 1.0),
             f"{rtf:.4f}",
+            *([_or_dash(cost["decode_step_ms"], 1.0)] if spells else []),
             f"{cost['load_ms']:.0f}",
             f"{cost['memory_growth_bytes'] / 1e6:.1f}",
             f"{cost['bytes'] / 1e6:.2f}",
@@ -62,21 +64,28 @@ def _instruction_table(report: dict[str, Any], costs: Sequence[Cost]) -> Table:
     table = _table(title, ["bundle"])
     for name in ("total", "front\nend", "dot", "vector", "memory", "times\nfirst", "output\nas host's"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("model\nMB", justify="right", no_wrap=True)
+    spells = any(cost["decode_step_instructions"] for cost in costs)
+    for name in (*(["a\ntoken"] if spells else []), "model\nMB"):
+        table.add_column(name, justify="right", no_wrap=True)
     for cost, name in zip(costs, _names(costs), strict=True):
         counts = cost["instructions_per_audio_second"]
         frontend = cost["frontend_instructions_per_audio_second"]
         table.add_row(
             name,
             f"{counts['total'] / 1e6:.2f}",
-            f"{frontend['total'] / 1e6:.2f}" if frontend else "-",
+            _or_dash((frontend or {}).get("total"), 1e-6),
             *(f"{counts[key] / 1e6:.2f}" for key in ("dot", "vector", "memory")),
             f"{cost['ratio']['value']:.3f}",
             _difference(cost),
+            *([_or_dash((cost["decode_step_instructions"] or {}).get("total"), 1e-6)] if spells else []),
             f"{cost['bytes'] / 1e6:.2f}",
         )
     table.caption = FIRST
     return table
+
+
+def _or_dash(value: float | None, times: float) -> str:
+    return "-" if value is None else f"{value * times:.2f}"
 
 
 def _difference(cost: Cost) -> str:

@@ -37,9 +37,10 @@ class CoreRun:
         window_seconds: the window, which is all audio.
         model: the acoustic model's counts.
         frontend: the front end's, in the blocks that the runtime runs it in; None in a feature-only bundle.
-        against_host: the model's outputs against this machine's, for the same inputs.
+        against_host: the outputs of the model, and of the step, against this machine's, for the same inputs.
         frontend_against_host: the same for the front end, which is float.
         versions: of what ran.
+        decode_step: one token of an encoder-decoder, on seeded inputs; None for CTC.
     """
 
     core: str
@@ -49,6 +50,7 @@ class CoreRun:
     against_host: OutputDifference
     frontend_against_host: OutputDifference | None
     versions: Mapping[str, str]
+    decode_step: InstructionCounts | None = None
 
     @property
     def per_audio_second(self) -> dict[str, float]:
@@ -67,7 +69,8 @@ class CoreRun:
         return self.model.op_types()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; every count is per second of audio. Kernels and kinds of ops are the acoustic model's."""
+        """Plain values; every count but the step's is per second of audio. Kernels and kinds of ops are the acoustic
+        model's."""
         seconds = self.window_seconds
         parts = [self.model, self.frontend] if self.frontend else [self.model]
         return {
@@ -75,6 +78,9 @@ class CoreRun:
             "window_seconds": seconds,
             "instructions_per_audio_second": self.per_audio_second,
             "frontend": self.frontend.per_audio_second() if self.frontend else None,
+            "decode_step": (
+                {name: getattr(self.decode_step, name) for name in CLASSES} if self.decode_step else None
+            ),
             "against_host": self.against_host.to_json(),
             "frontend_against_host": (
                 self.frontend_against_host.to_json() if self.frontend_against_host else None
@@ -135,20 +141,28 @@ def count_bundle(
         inputs["features"] = model.signatures[signature].inputs["features"].quantise(features)
         jobs.append(Job(bundle.frontend_path, block_name, blocks, repeats))
     jobs.append(Job(bundle.model_path, signature, [inputs], repeats))
-    expected = model.run(signature, inputs)
+    expected = [model.run(signature, inputs)]
+    step = bundle.decode_steps.get(frames)
+    if step is not None:
+        token = seeded_inputs(model.signatures[step])
+        jobs.append(Job(bundle.model_path, step, [token], repeats))
+        expected.append(model.run(step, token))
     tell(f"{core}: {bundle.path.name}, {window_seconds:g} s", 0.1)
     results, maps = emulator.run(jobs)
-    counted = counts_of(results[-1], maps, core, signature, window_seconds)
-    front = counts_of(results[0], maps, core, block_name, window_seconds) if blocks else None
+    front = counts_of(results.pop(0), maps, core, block_name, window_seconds) if blocks else None
+    counted = counts_of(results.pop(0), maps, core, signature, window_seconds)
+    spelled = counts_of(results.pop(0), maps, core, step, window_seconds) if step is not None else None
+    outputs = [*counted.outputs, *(spelled.outputs if spelled else ())]
     tell(f"{core}: done", 1.0)
     return CoreRun(
         core,
         window_seconds,
         counted,
         front,
-        compare_outputs(counted.outputs, [expected]),
+        compare_outputs(outputs, expected),
         compare_outputs(front.outputs, made) if front else None,
         {"qemu": emulator.record["qemu_version"], "runtime": emulator.record["runtime"]},
+        spelled,
     )
 
 

@@ -16,7 +16,7 @@ from tflite_asr.measure.arm.emulator import CLASSES, Blocks, Emulator, Job, JobR
 from tflite_asr.measure.arm.layout import Progress
 from tflite_asr.measure.arm.op_types import count_by_op_type
 from tflite_asr.measure.arm.symbols import count_by_function
-from tflite_asr.runtime.interpreter import Signature, open_interpreter
+from tflite_asr.runtime.interpreter import Signature, TensorFacts, open_interpreter
 from tflite_asr.staging import scratch_folder
 
 _CALLER = ("python3", "_ctypes.", "libffi.")  # files of the Python that calls the runtime and sets the marks
@@ -104,16 +104,17 @@ def compare_outputs(
 
 def seeded_inputs(signature: Signature, seed: int = 0) -> dict[str, np.ndarray]:
     """Inputs for a signature of which nothing is known: standard normal values as its tensors store them, ones for a
-    mask."""
+    mask and for a decoder's history, zeros for what counts or chooses (a token, a position)."""
     rng = np.random.default_rng(seed)
-    return {
-        name: facts.quantise(
-            np.ones(facts.shape, np.float32)
-            if "mask" in name
-            else rng.standard_normal(facts.shape).astype(np.float32)
-        )
-        for name, facts in sorted(signature.inputs.items())
-    }
+
+    def made(name: str, facts: TensorFacts) -> np.ndarray:
+        if "mask" in name or name == "history":
+            return np.ones(facts.shape, np.float32)
+        if facts.scale is None and np.issubdtype(np.dtype(facts.dtype), np.integer):
+            return np.zeros(facts.shape, np.float32)
+        return rng.standard_normal(facts.shape).astype(np.float32)
+
+    return {name: facts.quantise(made(name, facts)) for name, facts in sorted(signature.inputs.items())}
 
 
 def count_instructions(
