@@ -64,6 +64,17 @@ def int8_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.fixture(scope="session")
+def prepared_cores(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of emulated cores that `prepare` made from nothing; skips where Debian's tools are missing."""
+    from tflite_asr.measure.arm import prepare
+
+    missing = [tool for tool in ("gcc", "apt-get", "dpkg-deb") if not shutil.which(tool)]
+    if missing:
+        pytest.skip(f"{missing[0]}, which preparing an emulated core needs, is not installed")
+    return prepare(tmp_path_factory.mktemp("cores") / "here, and there")
+
+
+@pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from a copy, so that leftovers of earlier builds in the checkout cannot hide a missing file."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")

@@ -32,10 +32,8 @@ def recordings(manifests: list[Path], seed: int = 0) -> list[list[Utterance]]:
 
 @pytest.mark.slow
 def test_ten_recordings_of_a_minute_or_two_cost_half_a_point_at_most(speech_data: Path, tmp_path: Path):
-    from tflite_asr.pipeline import export, shipped_models
+    from tflite_asr.pipeline import export
 
-    if "conformer-ctc" not in shipped_models():
-        pytest.skip("the package ships no conformer-ctc checkpoint yet")
     transcriber = Transcriber(export("conformer-ctc", tmp_path / "float", scheme="float32"))
     texts, whole, one_by_one = [], [], []
     for clips in recordings([speech_data / "an4/test.jsonl", speech_data / "speechocean762/test.jsonl"]):

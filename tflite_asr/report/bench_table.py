@@ -93,8 +93,9 @@ def _difference(cost: Cost) -> str:
     found = cost["against_host"]
     if not found["different"]:
         return "same bytes"
-    steps = float(found["largest"]).is_integer()
-    by = f"{found['largest']:.0f} steps" if steps else f"{found['largest']:.1e}"
+    largest = found["largest"]
+    stored = f"{largest:.0f} step{'s' if largest != 1 else ''}"
+    by = stored if cost["scheme"].startswith("static") else f"{largest:.1e}"
     return f"{found['different']:,} of\n{found['values']:,} differ\nby {by} or less"
 
 
