@@ -83,6 +83,11 @@ class ModelFacts:
         hop = self.frontend.hop_seconds if self.frontend else 0.01
         return tuple(round(seconds / hop) for seconds in self.windows_seconds)
 
+    @property
+    def blank_id(self) -> int:
+        """CTC's blank, with which an encoder-decoder's tokens begin and end; 0 where tokens are unknown."""
+        return self.tokens.blank_id if self.tokens is not None else 0
+
     @staticmethod
     def path_for(keras_path: str | Path) -> Path:
         return Path(keras_path).with_suffix(".toml")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from tests.tiny_checkpoint import write_tiny_checkpoint
 from tflite_asr.errors import TfliteAsrError
@@ -34,14 +32,6 @@ def little_to_hear(monkeypatch: pytest.MonkeyPatch) -> None:
     """One short batch a draw: every further shape is traced anew."""
     monkeypatch.setattr(prior, "BATCHES", ((2, 1.0),))
     monkeypatch.setattr(prior, "EDGES", ())
-
-
-@pytest.fixture
-def no_graph() -> Iterator[None]:
-    """Tracing a graph takes longer than the few steps that would use it."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 def settings(**others: Any) -> dict[str, Any]:

@@ -26,18 +26,18 @@ def taught(seed: int) -> Taught:
     mask = np.ones((2, 5), np.float32)
     mask[1, 2:] = 0
     features, logits = rng.normal(3, 1, (2, 5, 3)), rng.normal(0, 2, (2, 5, 4))
-    return Taught(features.astype(np.float32), mask, logits.astype(np.float32))
+    return Taught((features.astype(np.float32), mask), (logits.astype(np.float32),), (mask,))
 
 
 def by_hand(batch: Taught, said: np.ndarray) -> float:
     """Nats a valid frame, one frame after the other."""
     total = 0.0
-    for clip, frame in zip(*np.nonzero(batch.mask), strict=True):
-        p = np.exp(batch.logits[clip, frame].astype(np.float64))
+    for clip, frame in zip(*np.nonzero(batch.valid[0]), strict=True):
+        p = np.exp(batch.logits[0][clip, frame].astype(np.float64))
         q = np.exp(said[clip, frame].astype(np.float64))
         p, q = p / p.sum(), q / q.sum()
         total += sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
-    return total / batch.mask.sum()
+    return total / batch.valid[0].sum()
 
 
 def test_the_loss_is_nats_a_valid_frame_without_dropout_and_batch_norm_keeps_its_statistics() -> None:
@@ -68,7 +68,7 @@ def test_the_loss_is_nats_a_valid_frame_without_dropout_and_batch_norm_keeps_its
 
 def test_a_loss_that_is_no_number_ends_the_training_in_one_line() -> None:
     batch = taught(0)
-    broken = Taught(batch.features, batch.mask, np.full_like(batch.logits, np.nan))
+    broken = Taught(batch.inputs, (np.full_like(batch.logits[0], np.nan),), batch.valid)
     trainer = Distiller(student())
     trainer.compile(optimizer=adamw(1e-2, 0.0, 1.0))
     with pytest.raises(TfliteAsrError, match="recovery 1: the loss is nan at step 1; lower learning_rate"):

@@ -299,9 +299,14 @@ def step_lengths(config: TransformerConfig, frames: int) -> dict[str, int]:
     return lengths
 
 
+def spells(model: keras.Model) -> bool:
+    """Whether it is an encoder-decoder, which is told the tokens before each token."""
+    return "tokens" in [tensor.name for tensor in model.inputs]
+
+
 def ctc_part(model: keras.Model) -> keras.Model:
     """The encoder-decoder's encoder as a CTC model, inputs `features` and `mask`; a CTC model as it is."""
-    if "tokens" not in [tensor.name for tensor in model.inputs]:
+    if not spells(model):
         return model
     return keras.Model(model.inputs[:2], model.outputs[0], name="ctc")
 

@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import keras
 import numpy as np
 
 from tflite_asr.facts import ModelFacts
+from tflite_asr.models.spelling import BatchSpeller, sampler, tokens_before
+from tflite_asr.models.transformer import spells
+from tflite_asr.slim.slim import model_config
 
 
 class Reference:
     """The full model's output distribution, to hold smaller ones against.
 
     The one place that knows what an output distribution is. CTC has one at every frame. That of an encoder-decoder is
-    its decoder's at every token, given the tokens that the full model decodes, which are then kept here with it.
+    its decoder's at every token, given tokens that the full model drew of its own distribution: of made-up speech the
+    likeliest text is often one word again and again, which asks the decoder little.
 
     Args:
         model, facts: the full model.
         clips: float32 [frames, mels] each, valid frames only.
+        seed: of the tokens.
     """
 
-    def __init__(self, model: keras.Model, facts: ModelFacts, clips: Sequence[np.ndarray]) -> None:
+    def __init__(
+        self, model: keras.Model, facts: ModelFacts, clips: Sequence[np.ndarray], seed: int = 0
+    ) -> None:
         self.facts, self.clips = facts, list(clips)
-        self.said = log_probabilities(model, facts, self.clips)
+        self.spelled = drawn_tokens(model, facts, self.clips, seed) if spells(model) else None
+        self.said = log_probabilities(model, facts, self.clips, self.spelled)
 
     def divergence(self, model: keras.Model) -> float:
-        """Mean over valid frames of KL(full model || this one), in nats."""
-        return divergence(self.said, log_probabilities(model, self.facts, self.clips))
+        """Mean over valid frames, or tokens, of KL(full model || this one), in nats."""
+        return divergence(self.said, log_probabilities(model, self.facts, self.clips, self.spelled))
 
 
 def divergence(first: np.ndarray, second: np.ndarray) -> float:
@@ -35,17 +43,47 @@ def divergence(first: np.ndarray, second: np.ndarray) -> float:
     return float((np.exp(first) * (first - second)).sum(axis=-1).mean())
 
 
-def log_probabilities(model: keras.Model, facts: ModelFacts, features: Sequence[np.ndarray]) -> np.ndarray:
-    """Log-softmax over every frame of every clip, float64 [all frames, pieces]."""
+def drawn_tokens(
+    model: keras.Model, facts: ModelFacts, clips: Sequence[np.ndarray], seed: int
+) -> list[list[int]]:
+    """Tokens that an encoder-decoder draws for each clip, without the end."""
+    speller = BatchSpeller(model, model_config(facts), traced=False)
+    found: list[list[int]] = [[] for _ in clips]
+    for places, features, mask in _alike(facts, clips):
+        tokens, _ = speller.spell(features, mask, facts.blank_id, sampler(seed + len(features[0])))
+        for place, one in zip(places, tokens, strict=True):
+            found[place] = one
+    return found
+
+
+def log_probabilities(
+    model: keras.Model,
+    facts: ModelFacts,
+    clips: Sequence[np.ndarray],
+    spelled: Sequence[Sequence[int]] | None = None,
+) -> np.ndarray:
+    """Log-softmax over every frame of every clip, or over every token of `spelled` and its end: float64
+    [all of them, pieces]."""
     rows = []
-    for length in dict.fromkeys(map(len, features)):
-        steps = length // facts.subsampling
-        clips = np.stack([clip[: steps * facts.subsampling] for clip in features if len(clip) == length])
-        batch = [clips, np.ones((len(clips), steps), np.float32)]
-        logits = keras.ops.convert_to_numpy(model(batch[: len(model.inputs)], training=False)).astype(
-            np.float64
-        )
-        logits -= logits.max(axis=-1, keepdims=True)
-        logits -= np.log(np.exp(logits).sum(axis=-1, keepdims=True))
-        rows.append(logits.reshape(-1, logits.shape[-1]))
+    for places, *batch in _alike(facts, clips):
+        if spelled is None:
+            logits = keras.ops.convert_to_numpy(model(batch[: len(model.inputs)], training=False))
+            valid = np.ones(logits.shape[:2], bool)
+        else:
+            tokens, valid = tokens_before([spelled[place] for place in places], facts.blank_id)
+            logits = keras.ops.convert_to_numpy(model([*batch, tokens], training=False)[1])
+        said = logits[valid].astype(np.float64)
+        said -= said.max(axis=-1, keepdims=True)
+        rows.append(said - np.log(np.exp(said).sum(axis=-1, keepdims=True)))
     return np.concatenate(rows)
+
+
+def _alike(
+    facts: ModelFacts, clips: Sequence[np.ndarray]
+) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
+    """Places of the clips of one length, their features and mask, cut to whole logit frames."""
+    for length in dict.fromkeys(map(len, clips)):
+        places = [place for place, clip in enumerate(clips) if len(clip) == length]
+        steps = length // facts.subsampling
+        features = np.stack([clips[place][: steps * facts.subsampling] for place in places])
+        yield places, features, np.ones((len(places), steps), np.float32)

@@ -134,15 +134,17 @@ def slim_study(
         progress("open the model", 0.0)
     chosen = _modules(modules, facts)
     from tflite_asr.models import load_model
+    from tflite_asr.models.transformer import ctc_part
     from tflite_asr.slim import Reference
     from tflite_asr.synthesis.prior import prior_clips
     from tflite_asr.synthesis.shapes import model_inputs
 
     full_model = load_model(path)
     budget = _budget(full_model, facts, chosen, target_params, target_macs, max_wer_rise, score)
-    clips = [clip for some in prior_clips(model_inputs(full_model, facts), facts, seed) for clip in some]
+    shape = model_inputs(ctc_part(full_model), facts)
+    clips = [clip for some in prior_clips(shape, facts, seed) for clip in some]
     folder.begin()
-    reference = Reference(full_model, facts, clips)
+    reference = Reference(full_model, facts, clips, seed)
     share = 0.4 if budget else 1.0
 
     def ranking(stage: str, done: float) -> None:

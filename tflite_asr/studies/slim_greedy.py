@@ -165,7 +165,7 @@ class Descent:
         losses = self.recovery.run(
             smaller, number, lambda done: self.tell(f"{stage}: recover", chosen, done / 2)
         )
-        errors = self.speech.errors(smaller) if self.speech is not None else None
+        errors = self.speech.errors(smaller, smaller_facts) if self.speech is not None else None
         now = Measured(
             chosen.path,
             chosen.dropped,

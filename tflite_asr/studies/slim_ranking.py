@@ -59,7 +59,7 @@ def without(
 
     gc.collect()  # models hang in cycles, and a study makes hundreds
     smaller, smaller_facts, report = slim(model, facts, path)
-    errors = speech.errors(smaller) if speech is not None else None
+    errors = speech.errors(smaller, smaller_facts) if speech is not None else None
     kl = reference.divergence(smaller)
     measured = Measured(path, report.dropped, report.parameters_after, report.macs_after, kl, errors)
     return smaller, smaller_facts, measured

@@ -60,6 +60,7 @@ class Recovery:
         self.recipe = replace(given, seed=seed, curriculum_epochs=0, augmentation=augmentation)
         self.manifests, self.cache = manifests, cache
         self._taught: dict[int, list[Any]] = {}
+        self._speller: Any = None  # of an encoder-decoder
         self._corpora: list[Any] = []
 
     def run(self, model: Any, number: int, tell: Tell = lambda done: None) -> list[float]:
@@ -76,7 +77,7 @@ class Recovery:
         trainer.compile(optimizer=adamw(RATE, self.recipe.weight_decay, self.recipe.clip_norm))
         return run_steps(
             trainer,
-            self._spoken(number) if self.kind == FINETUNE else self._made_up(number),
+            self._spoken(number, trainer) if self.kind == FINETUNE else self._made_up(number),
             lambda step: learning_rate(step, self.steps),
             lambda done, _: tell(done / self.steps),
             f"recovery {number}",
@@ -87,16 +88,16 @@ class Recovery:
             from tflite_asr.training.distil import Distiller
 
             return Distiller(model)
-        from tflite_asr.training.ctc import CTCTrainer
+        from tflite_asr.training.objective import intermediate_layer, objective
 
-        middle = f"encoder.block{self.recipe.intermediate_block - 1}.norm"
-        there = middle in {layer.name for layer in model.layers}  # it may be what was dropped
-        weight = self.recipe.intermediate_weight
+        recipe = self.recipe
+        if intermediate_layer(recipe) not in {
+            layer.name for layer in model.layers
+        }:  # it may have been dropped
+            recipe = replace(recipe, intermediate_weight=0.0)
         assert self.facts.tokens is not None
-        taught = (self.full, self.recipe.teacher_weight) if self.recipe.teacher_weight else None
-        return CTCTrainer(
-            model, self.facts.tokens.blank_id, (middle, weight) if weight and there else None, taught
-        )
+        teacher = self.full if recipe.teacher_weight else None
+        return objective(recipe, model, self.facts.tokens, teacher)
 
     def _made_up(self, number: int) -> list[Callable[[], Any]]:
         """Prior clips with what the full model says of them, all batches of one shape."""
@@ -111,13 +112,15 @@ class Recovery:
     def _set(self, index: int) -> list[Any]:
         """One draw of prior clips, batch by batch; kept, since every recovery comes back to it."""
         if index not in self._taught:
-            from keras import ops
-
+            from tflite_asr.models.spelling import BatchSpeller
+            from tflite_asr.models.transformer import ctc_part, spells
+            from tflite_asr.slim.slim import model_config
             from tflite_asr.synthesis.prior import prior_clips
             from tflite_asr.synthesis.shapes import model_inputs
-            from tflite_asr.training.distil import Taught
 
-            shape = model_inputs(self.full, self.facts)
+            shape = model_inputs(ctc_part(self.full), self.facts)
+            if spells(self.full) and self._speller is None:
+                self._speller = BatchSpeller(self.full, model_config(self.facts))
             whole = replace(shape, roles=("features", "mask"))
             # The ranking's clips have the seed itself: a recovery is not judged on what it was taught.
             draws = prior_clips(shape, self.facts, seed=1_000_000 * (self.seed + 1) + index)
@@ -129,13 +132,32 @@ class Recovery:
             for start in range(0, len(clips), CLIPS):
                 batch = [clips[i % len(clips)] for i in range(start, start + CLIPS)]
                 features, mask = whole.batch(batch, frames)
-                logits = self.full([features, mask][: len(self.full.inputs)], training=False)
-                found.append(Taught(features, mask, ops.convert_to_numpy(logits)))
+                found.append(self._heard(features, mask, seed=index * len(clips) + start))
             self._taught[index] = found
         return self._taught[index]
 
-    def _spoken(self, number: int) -> list[Callable[[], Any]]:
+    def _heard(self, features: np.ndarray, mask: np.ndarray, seed: int) -> Any:
+        """A batch with what the full model says of it; of an encoder-decoder also after tokens that it drew."""
+        from keras import ops
+
+        from tflite_asr.models.spelling import sampler, tokens_before
+        from tflite_asr.training.distil import Taught
+
+        if self._speller is None:
+            logits = self.full([features, mask][: len(self.full.inputs)], training=False)
+            return Taught((features, mask), (ops.convert_to_numpy(logits),), (mask,))
+        ids, _ = self._speller.spell(features, mask, self.facts.blank_id, sampler(seed))
+        tokens, valid = tokens_before(ids, self.facts.blank_id)
+        # One shape for all: a second one is traced anew.
+        room = self._speller.config.longest(features.shape[1]) + 1 - tokens.shape[1]
+        tokens = np.pad(tokens, ((0, 0), (0, room)), constant_values=self.facts.blank_id)
+        valid = np.pad(valid, ((0, 0), (0, room))).astype(np.float32)
+        said = tuple(ops.convert_to_numpy(one) for one in self.full([features, mask, tokens], training=False))
+        return Taught((features, mask, tokens), said, (mask, valid))
+
+    def _spoken(self, number: int, trainer: Any) -> list[Callable[[], Any]]:
         from tflite_asr.training.data import Corpus, training_batches
+        from tflite_asr.training.objective import fed_by
 
         frontend, tokens = self.facts.frontend, self.facts.tokens
         assert frontend is not None
@@ -149,7 +171,7 @@ class Recovery:
                 self._corpora, self.recipe, frontend, self.facts.subsampling, tokens.blank_id, epoch
             )
             epoch += 1
-        return found[: self.steps]
+        return fed_by(trainer, found[: self.steps])
 
 
 def cut(clips: Sequence[np.ndarray], frames: int) -> list[np.ndarray]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tflite_asr.audio import read_audio
+from tflite_asr.decoding.attention import without_loop
 from tflite_asr.decoding.ctc import greedy_ctc
 from tflite_asr.facts import ModelFacts
 from tflite_asr.frontend import log_mel
@@ -47,9 +48,12 @@ class DevSpeech:
         ]
         return hashlib.sha256(repr(rows).encode()).hexdigest()
 
-    def errors(self, model: Any) -> ErrorCounts:
-        """Word errors of each utterance under greedy decoding, the corpora one after the other."""
-        texts = transcripts(model, self.facts, self.features())
+    def errors(self, model: Any, facts: ModelFacts | None = None) -> ErrorCounts:
+        """Word errors of each utterance under greedy decoding, the corpora one after the other.
+
+        facts: of a model with other modules than the one whose facts the speech was read by.
+        """
+        texts = transcripts(model, facts or self.facts, self.features())
         return word_errors([one.text for one in self.utterances], texts)
 
     def by_corpus(self, errors: ErrorCounts) -> dict[str, float]:
@@ -74,21 +78,42 @@ class DevSpeech:
 
 
 def transcripts(model: Any, facts: ModelFacts, clips: Sequence[np.ndarray]) -> list[str]:
-    """Greedy texts, in the clips' order. An encoder-decoder's decoding goes here."""
-    import keras
-
+    """Greedy texts, in the clips' order: by CTC, or by an encoder-decoder's attention."""
+    from tflite_asr.models.transformer import ctc_part, spells
     from tflite_asr.synthesis.shapes import model_inputs
 
-    shape, texts = model_inputs(model, facts), [""] * len(clips)
-    assert facts.tokens is not None
+    shape, texts = model_inputs(ctc_part(model), facts), [""] * len(clips)
     assert facts.frontend is not None
-    for rows in _batches([len(clip) for clip in clips], BATCH_SECONDS / facts.frontend.hop_seconds):
-        # Not predict: it would trace a graph anew for every model.
-        logits = keras.ops.convert_to_numpy(model(shape.batch([clips[i] for i in rows]), training=False))
-        for row, said in zip(rows, logits, strict=True):
-            valid = -(-len(clips[row]) // facts.subsampling)
-            texts[row] = greedy_ctc(said, valid, facts.tokens, 1.0).text
+    heard = _spelled if spells(model) else _heard
+    # A decoder's step costs much the same for one clip as for many.
+    seconds = BATCH_SECONDS * (5 if spells(model) else 1)
+    for rows in _batches([len(clip) for clip in clips], seconds / facts.frontend.hop_seconds):
+        batch = shape.batch([clips[i] for i in rows])
+        frames = [-(-len(clips[i]) // facts.subsampling) for i in rows]
+        for row, text in zip(rows, heard(model, facts, batch, frames), strict=True):
+            texts[row] = text
     return texts
+
+
+def _heard(model: Any, facts: ModelFacts, batch: list[np.ndarray], frames: list[int]) -> list[str]:
+    import keras
+
+    # Not predict: it would trace a graph anew for every model.
+    logits = keras.ops.convert_to_numpy(model(batch, training=False))
+    assert facts.tokens is not None
+    return [
+        greedy_ctc(said, valid, facts.tokens, 1.0).text for said, valid in zip(logits, frames, strict=True)
+    ]
+
+
+def _spelled(model: Any, facts: ModelFacts, batch: list[np.ndarray], frames: list[int]) -> list[str]:
+    from tflite_asr.models.spelling import BatchSpeller
+    from tflite_asr.slim.slim import model_config
+
+    assert facts.tokens is not None
+    speller = BatchSpeller(model, model_config(facts), traced=False)
+    ids, _ = speller.spell(batch[0], batch[1], facts.blank_id, cut=without_loop)
+    return [facts.tokens.decode(some) for some in ids]
 
 
 def _batches(lengths: Sequence[int], most: float) -> Iterator[list[int]]:

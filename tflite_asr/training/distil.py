@@ -14,22 +14,29 @@ from tflite_asr.training.ctc import divergence
 
 @dataclass(frozen=True)
 class Taught:
-    """A batch that a teacher has heard: features float32 [batch, frames, mels], mask float32
-    [batch, frames / subsampling], logits float32 [batch, frames / subsampling, pieces], the teacher's."""
+    """A batch that a teacher has heard.
 
-    features: np.ndarray
-    mask: np.ndarray
-    logits: np.ndarray
+    Attributes:
+        inputs: what the student is fed: features float32 [batch, frames, mels], mask float32
+            [batch, frames / subsampling] and, for an encoder-decoder, tokens int32 [batch, tokens].
+        logits: the teacher's, one for each output of the model, float32 [batch, frames / subsampling, pieces] and
+            [batch, tokens, pieces].
+        valid: 1 where they count, float32 of their first two axes.
+    """
+
+    inputs: tuple[np.ndarray, ...]
+    logits: tuple[np.ndarray, ...]
+    valid: tuple[np.ndarray, ...]
 
     @property
-    def x(self) -> tuple[np.ndarray, np.ndarray]:
+    def x(self) -> tuple[np.ndarray, ...]:
         """What the student is fed."""
-        return self.features, self.mask
+        return self.inputs
 
     @property
-    def y(self) -> tuple[np.ndarray, np.ndarray]:
+    def y(self) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
         """What it is told."""
-        return self.logits, self.mask
+        return self.logits, self.valid
 
 
 class Distiller(keras.Model):
@@ -40,7 +47,8 @@ class Distiller(keras.Model):
     there is to learn: with it a Conformer-CTC without one attention came out 2.5 times as far as it went in.
 
     Args:
-        model: inputs `features` and, where it has one, `mask`; output logits [batch, frames, pieces].
+        model: inputs `features` and, where it has one, `mask`; output logits [batch, frames, pieces]. Or an
+            encoder-decoder, which is told tokens too, and gives its decoder's logits besides.
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -58,6 +66,11 @@ class Distiller(keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        """Nats a valid frame: the divergence of the student's distribution from the teacher's."""
-        logits, mask = y
-        return ops.sum(divergence(logits, y_pred) * mask) / ops.sum(mask)
+        """Nats a valid frame: the divergence of the student's distribution from the teacher's. With a decoder the
+        mean of that and of its nats a token."""
+        outputs = y_pred if isinstance(y_pred, (list, tuple)) else [y_pred]
+        nats = [
+            ops.sum(divergence(logits, said) * valid) / ops.sum(valid)
+            for logits, said, valid in zip(y[0], outputs, y[1], strict=True)
+        ]
+        return sum(nats) / len(nats)

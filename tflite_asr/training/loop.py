@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -21,15 +20,13 @@ from tflite_asr.facts import ModelFacts
 from tflite_asr.frontend import FrontEnd
 from tflite_asr.models import ARCHITECTURES, build, load_model
 from tflite_asr.models.registry import config_class
-from tflite_asr.models.transformer import TransformerConfig
 from tflite_asr.tokens import CHARACTERS, Tokens
-from tflite_asr.training.ctc import CTCTrainer
-from tflite_asr.training.data import Batch, Corpus, measure_normalisation, training_batches
+from tflite_asr.training.data import Corpus, measure_normalisation, training_batches
+from tflite_asr.training.objective import fed_by, objective
 from tflite_asr.training.recipe import Recipe
-from tflite_asr.training.sequence import SequenceTrainer
 from tflite_asr.training.state import load_state, save_state
 from tflite_asr.training.steps import adamw, run_steps
-from tflite_asr.training.transcripts import AttentionTranscriber, CTCTranscriber, transcripts
+from tflite_asr.training.transcripts import CTCTranscriber, transcriber_of, transcripts
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,8 @@ def train(
     else:
         teacher, frontend = None, measure_normalisation(corpora, raw)
     model = build(recipe.architecture, config)
-    trainer, transcriber = _objective(recipe, model, config, tokens, teacher)
+    trainer = objective(recipe, model, tokens, teacher)
+    transcriber = transcriber_of(model, config, tokens)
     optimizer = adamw(recipe.learning_rate, recipe.weight_decay, recipe.clip_norm)
     trainer.compile(optimizer=optimizer, jit_compile=keras.backend.backend() == "jax")
     state_path = out.with_suffix(".state.npz")
@@ -126,8 +124,7 @@ def train(
         def told(i: int, losses: list[float], epoch: int = epoch, steps: int = len(batches)) -> None:
             tell(Progress("train", epoch + 1, recipe.epochs, i, steps, float(np.mean(losses[-100:]))))
 
-        fed = [partial(_fed, trainer, make) for make in batches]
-        losses = run_steps(trainer, fed, rate, told, f"{recipe.name}: epoch {epoch + 1}")
+        losses = run_steps(trainer, fed_by(trainer, batches), rate, told, f"{recipe.name}: epoch {epoch + 1}")
         step += len(batches)
         pooled, per_corpus, others = _dev_wers(transcriber, dev_corpora, frontend, config.subsampling)
         if pooled < done["best_dev_wer"]:
@@ -164,23 +161,6 @@ def _config(recipe: Recipe, mels: int, pieces: int) -> Any:
     return replace(sizes[recipe.size], **recipe.config, mels=mels, pieces=pieces)
 
 
-def _objective(
-    recipe: Recipe, model: keras.Model, config: Any, tokens: Tokens, teacher: keras.Model | None
-) -> tuple[CTCTrainer, CTCTranscriber]:
-    """What trains the model, and what reads it on dev."""
-    taught = teacher and (teacher, recipe.teacher_weight)
-    if isinstance(config, TransformerConfig):
-        weights = recipe.ctc_weight, recipe.label_smoothing
-        joint = SequenceTrainer(model, tokens.blank_id, *weights, taught)
-        return joint, AttentionTranscriber(model, config, tokens)
-    trainer = CTCTrainer(model, tokens.blank_id, _intermediate(recipe, model), taught)
-    return trainer, CTCTranscriber(model, tokens)
-
-
-def _fed(trainer: CTCTrainer, make: Callable[[], Batch]) -> Batch:
-    return trainer.fed(make())
-
-
 def _dev_wers(
     transcriber: CTCTranscriber, corpora: Sequence[Corpus], frontend: FrontEnd, subsampling: int
 ) -> tuple[float, dict[str, float], dict[str, float]]:
@@ -200,18 +180,6 @@ def _dev_wers(
         for corpus, reference, texts in zip(corpora, references, found, strict=True)
     }
     return pooled(first), per_corpus, {decoder: pooled(decoder) for decoder in others}
-
-
-def _intermediate(recipe: Recipe, model: keras.Model) -> tuple[str, float] | None:
-    """The layer and the weight of intermediate CTC; None without."""
-    if not recipe.intermediate_weight:
-        return None
-    layer = f"encoder.block{recipe.intermediate_block - 1}.norm"
-    if layer not in {found.name for found in model.layers}:
-        raise TfliteAsrError(
-            f"{recipe.name}: intermediate_block {recipe.intermediate_block} is no block of the model; count from 1"
-        )
-    return layer, recipe.intermediate_weight
 
 
 def _teacher(recipe: Recipe, raw: FrontEnd, tokens: Tokens, subsampling: int) -> tuple[keras.Model, FrontEnd]:

@@ -7,8 +7,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from tflite_asr.decoding.attention import without_loop
 from tflite_asr.frontend import FrontEnd
-from tflite_asr.models.transformer import TransformerConfig, decode_step_of, encoder_of, initial_state
+from tflite_asr.models.spelling import BatchSpeller
+from tflite_asr.models.transformer import TransformerConfig, spells
 from tflite_asr.tokens import Tokens
 from tflite_asr.training.data import Batch, Corpus, evaluation_batches
 
@@ -49,42 +51,20 @@ class AttentionTranscriber(CTCTranscriber):
     """
 
     def __init__(self, model: keras.Model, config: TransformerConfig, tokens: Tokens) -> None:
-        super().__init__(encoder_of(model, config), tokens)
-        self.step, self.config = decode_step_of(model, config), config
+        super().__init__(model, tokens)
+        self.speller = BatchSpeller(model, config)
 
     def texts(self, batch: Batch) -> dict[str, list[str]]:
-        memory = _numpy(self.model.predict_on_batch({"features": batch.features, "mask": batch.mask}))
-        ctc = self.spelled(memory.pop("logits"), batch.mask)
-        rows, end = len(batch.mask), self.tokens.blank_id
-        longest = self.config.longest(batch.features.shape[1])
-        state: dict[str, Any] = {
-            name: np.zeros((rows, *shape), np.float32)
-            for name, shape in initial_state(self.config, longest).items()
+        ids, logits = self.speller.spell(batch.features, batch.mask, self.tokens.blank_id, cut=without_loop)
+        return {
+            "attention": [self.tokens.decode(some) for some in ids],
+            "ctc": self.spelled(logits, batch.mask),
         }
-        token, history = np.full((rows, 1), end, np.int32), np.zeros((rows, longest), np.float32)
-        limits = np.minimum(
-            longest, batch.mask.sum(axis=1) * self.config.subsampling / self.config.frames_per_token
-        )
-        spelled: list[list[int]] = [[] for _ in range(rows)]
-        running = np.ones(rows, bool)
-        names = {tensor.name for tensor in keras.tree.flatten(self.step.inputs)}
-        for count in range(longest):
-            history[:, longest - 1 - count] = 1.0
-            feeds = {"token": token, "mask": batch.mask, "history": history, **memory, **state}
-            feeds["position"] = np.full((rows, 1), count, np.int32)
-            state = _numpy(self.step.predict_on_batch({n: v for n, v in feeds.items() if n in names}))
-            best = state.pop("logits").argmax(-1).astype(np.int32)
-            running &= (best != end) & (count < limits)
-            if not running.any():
-                break
-            for row in np.flatnonzero(running):
-                spelled[row].append(int(best[row]))
-            token = best[:, None]
-        return {"attention": [self.tokens.decode(ids) for ids in spelled], "ctc": ctc}
 
 
-def _numpy(outputs: dict[str, Any]) -> dict[str, np.ndarray]:
-    return {name: np.array(keras.ops.convert_to_numpy(value)) for name, value in outputs.items()}
+def transcriber_of(model: keras.Model, config: Any, tokens: Tokens) -> CTCTranscriber:
+    """What reads a model on dev."""
+    return AttentionTranscriber(model, config, tokens) if spells(model) else CTCTranscriber(model, tokens)
 
 
 def transcripts(
