@@ -63,12 +63,39 @@ def test_json_page_and_plot_are_written(asked: dict, tmp_path: Path) -> None:
     assert page.count("<svg") == 1
     assert "near/dev: synthetic loses in SNR against real" in page
     assert "src=" not in page
+    assert all(
+        words in page for words in ("points above real", "SNR above real", "<h3>far/dev, 2 utterances")
+    )
     assert (tmp_path / "s.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_a_plot_of_an_unknown_kind_is_refused(asked: dict, tmp_path: Path) -> None:
-    said = fault("calibrate", "compare", "tiny", "-m", "a.jsonl", "--plot", tmp_path / "s.txt")
-    assert "give NAME.png, .pdf or .svg" in said
+def test_folders_on_the_way_are_made(asked: dict, tmp_path: Path) -> None:
+    files = ["--html", tmp_path / "new" / "s.html", "--plot", tmp_path / "newer" / "s.svg"]
+    assert run("calibrate", "compare", "tiny", "-m", "a.jsonl", *files).exit_code == 0
+    assert sorted(path.name for path in tmp_path.glob("*/*")) == ["s.html", "s.svg"]
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "message"),
+    [
+        ("--plot", "s.gif", "give NAME.png, .pdf or .svg"),
+        ("--plot", "/proc/s.png", "/proc/s.png: cannot be written"),
+        ("--html", ".", "cannot be written (is a folder)"),
+    ],
+)
+def test_what_could_not_be_written_is_refused_before_the_work(
+    asked: dict, tmp_path: Path, option: str, name: str, message: str
+) -> None:
+    said = fault("calibrate", "compare", "tiny", "-m", "a.jsonl", option, tmp_path / name)
+    assert message in said
+    assert not asked
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_study_that_cannot_begin_leaves_no_folder(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    fault("calibrate", "compare", "conformer-ctc", "-m", tmp_path / "none.jsonl", "--work", work)
+    assert not work.exists()
 
 
 def test_wrong_use_is_one_line(tmp_path: Path, demo_manifest: Path) -> None:

@@ -100,16 +100,25 @@ def test_config_and_weights_must_be_there_once(tmp_path: Path, name: str) -> Non
 
 def test_a_small_file_that_unpacks_to_much_is_refused_on_the_way(tmp_path: Path) -> None:
     """80 MB of zeros are 80 kB of gzip; twenty times its size and 16 MiB is as far as it is read."""
-    path = write(tmp_path / "a.nemo", gzip.compress(tar_of({**WHOLE, "zeros": bytes(80 << 20)})))
+    zeros = {f"zeros{number}": bytes(8 << 20) for number in range(10)}
+    path = write(tmp_path / "a.nemo", gzip.compress(tar_of({**WHOLE, **zeros})))
     assert path.stat().st_size < 200_000
     assert "unpacks to more than" in refusal(path)
 
 
-def test_a_member_that_claims_more_than_there_is_is_refused(tmp_path: Path) -> None:
-    info = tarfile.TarInfo(WEIGHTS)
-    info.size = 1 << 40
+@pytest.mark.parametrize("name", [WEIGHTS, "other.bin"])
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [(1 << 20, "is no whole .nemo archive"), (1 << 62, "claims 4,611,686,018,427,387,904")],
+)
+def test_a_member_that_claims_more_than_there_is_is_refused(
+    tmp_path: Path, name: str, size: int, message: str
+) -> None:
+    """At once: a member that nobody wants would be read over, block by block."""
+    info = tarfile.TarInfo(name)
+    info.size = size
     data = tar_of({CONFIG: b"a: 1\n"}).rstrip(b"\0").ljust(1024, b"\0") + info.tobuf() + b"weights"
-    assert "is no whole .nemo archive" in refusal(write(tmp_path / "a.nemo", data))
+    assert message in refusal(write(tmp_path / "a.nemo", data))
 
 
 def test_a_config_larger_than_any_config_is_refused(tmp_path: Path) -> None:

@@ -42,6 +42,38 @@ def put(path: str, value: Any) -> Change:
     return change
 
 
+PREPROCESSOR = [
+    ("sample_rate", 0, "preprocessor.sample_rate is 0; a number above 0, up to 768000"),
+    ("window_size", float("nan"), "preprocessor.window_size is nan; a number is expected"),
+    ("window_stride", float("inf"), "preprocessor.window_stride is inf; a number is expected"),
+    ("window_size", 1e-9, "preprocessor.window_size is 1e-09; a sample at the least"),
+    ("n_fft", 1 << 40, "preprocessor.n_fft is 1099511627776; a number above 0"),
+    ("log_zero_guard_value", ["a"], "preprocessor.log_zero_guard_value is ['a']; a number"),
+    ("normalize", {"fixed_mean": ["a"], "fixed_std": [1]}, "preprocessor.normalize is {"),
+    ("lowfreq", 9000.0, "changed.nemo: preprocessor: front end: bands from 9000.0"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "message"), PREPROCESSOR)
+def test_a_front_end_that_cannot_be_is_refused(key: str, value: Any, message: str, tmp_path: Path) -> None:
+    archive = changed("quartznet", tmp_path, put(f"preprocessor.{key}", value))
+    assert message in refusal(archive, tmp_path)
+
+
+def test_what_our_own_configs_refuse_names_the_archive_and_its_section(tmp_path: Path) -> None:
+    archive = changed("conformer", tmp_path, put("encoder.n_heads", 0))
+    assert f"{archive}: encoder: conformer: heads is 0" in refusal(archive, tmp_path)
+
+
+def test_a_value_of_any_size_is_shown_in_short(tmp_path: Path) -> None:
+    """A few aliases in YAML stand for more text than there is memory."""
+    nested: list[Any] = ["a"]
+    for _ in range(40):
+        nested = [nested] * 9
+    archive = changed("quartznet", tmp_path, put("encoder.unheard_of", nested))
+    assert len(refusal(archive, tmp_path)) < 1000
+
+
 CONFORMER = [
     ("target", "nemo.x.EncDecRNNTBPEModel", "target is 'nemo.x.EncDecRNNTBPEModel'; only EncDecCTCModel and"),
     ("adapters", {"a": 1}, "adapters is {'a': 1}; only CTC models without adapters"),

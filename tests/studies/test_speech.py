@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,15 +17,14 @@ from tflite_asr.studies.speech import divide
 
 @pytest.fixture
 def corpora(tmp_path: Path) -> list[Path]:
-    """Two manifests, of six and of two hundred utterances; the audio is one file under many names."""
-    soundfile.write(tmp_path / "one.wav", np.zeros(1600, np.float32), 16000)
-    paths = []
+    """Two manifests, of six and of two hundred utterances; no recording is another's."""
+    paths: list[Path] = []
     for name, count in (("small", 6), ("large", 200)):
         (tmp_path / name).mkdir()
         rows = []
         for index in range(count):
             audio = tmp_path / name / f"{index:03d}.wav"
-            audio.hardlink_to(tmp_path / "one.wav")
+            soundfile.write(audio, np.full(160, (200 * len(paths) + index) / 500, np.float32), 16000)
             rows.append(Utterance(audio, 0.1, "a"))
         paths.append(tmp_path / name / "test.jsonl")
         write_manifest(paths[-1], rows)
@@ -64,6 +65,13 @@ def test_a_manifest_to_calibrate_on_leaves_the_others_whole(corpora, tmp_path: P
 def test_a_recording_in_both_is_refused(corpora, tmp_path: Path) -> None:
     with pytest.raises(TfliteAsrError, match="calibration must never see what it is judged by"):
         divide(corpora, corpora[1], tmp_path)
+
+
+@pytest.mark.parametrize("how", [shutil.copytree, lambda there, here: here.symlink_to(there)])
+def test_a_recording_in_both_is_refused_by_whatever_path_it_comes(corpora, tmp_path: Path, how: Any) -> None:
+    how(corpora[1].parent, tmp_path / "again")
+    with pytest.raises(TfliteAsrError, match=r"again/000.wav is evaluated too"):
+        divide(corpora, tmp_path / "again" / "test.jsonl", tmp_path)
 
 
 def test_too_few_to_divide_is_told(corpora, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from tflite_asr.cli.options import JSON, OVERWRITE
+from tflite_asr.cli.options import JSON, OVERWRITE, writable
 from tflite_asr.cli.terminal import bar, show, write_json
 from tflite_asr.errors import TfliteAsrError
 
@@ -27,7 +27,13 @@ def calibrate() -> None:
 )
 @click.option("--seed", default=0, show_default=True)
 @click.option("--budget-macs", type=float, help="Multiply-adds that refinement may spend.")
-@click.option("--plot", "plot_path", metavar="FILE", help="Draw log-mels and the curve: PNG, PDF or SVG.")
+@click.option(
+    "--plot",
+    "plot_path",
+    metavar="FILE",
+    callback=writable,
+    help="Draw log-mels and the curve: PNG, PDF or SVG.",
+)
 @click.option("--against", metavar="MANIFEST", help="Real speech, drawn beside them.")
 @OVERWRITE
 @JSON
@@ -42,7 +48,8 @@ def synthesize(
     overwrite: bool,
     json_path: str | None,
 ) -> None:
-    """Make calibration inputs from MODEL alone; an interrupted run goes on from FILE.npz.part."""
+    """Make calibration inputs from MODEL alone; an interrupted run goes on after the last whole batch in
+    FILE.npz.part."""
     from tflite_asr.pipeline import calibration_inputs, facts_of, model_path, synthesize_inputs
     from tflite_asr.pipeline.preparation import CALIBRATIONS, check_calibration
     from tflite_asr.report.table import key_value_table
@@ -123,8 +130,16 @@ def synthesize(
     help="Keeps what is done; the next run goes on from there.",
 )
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Arms at a time.")
-@click.option("--html", "html_path", metavar="FILE", help="Write a page with tables and plots.")
-@click.option("--plot", "plot_path", metavar="FILE", help="Write the plots alone: PNG, PDF or SVG.")
+@click.option(
+    "--html", "html_path", metavar="FILE", callback=writable, help="Write a page with tables and plots."
+)
+@click.option(
+    "--plot",
+    "plot_path",
+    metavar="FILE",
+    callback=writable,
+    help="Write the plots alone: PNG, PDF or SVG.",
+)
 @JSON
 def compare(
     model: str,
@@ -143,10 +158,17 @@ def compare(
     json_path: str | None,
 ) -> None:
     """Calibrate MODEL on noise, on synthetic inputs and on real speech, and show what each costs."""
+    from tflite_asr.report.calibration_page import check_page, page
+    from tflite_asr.report.calibration_plot import save
     from tflite_asr.report.calibration_table import comparison_tables
     from tflite_asr.studies.calibration import ARMS
     from tflite_asr.studies.calibration import compare as run
+    from tflite_asr.synthesis.plot import check_plot
 
+    if plot_path:
+        check_plot(plot_path)
+    if html_path:
+        check_page()
     with bar() as tell:
         study = run(
             model,
@@ -166,12 +188,8 @@ def compare(
         show(table, json_path)
     for line in (*study["notes"], *study["verdicts"]):
         show(line, json_path)
-    if plot_path:
-        from tflite_asr.report.calibration_plot import save
-
-        save(study, plot_path)
-    if html_path:
-        from tflite_asr.report.calibration_page import page
-
-        write_json(html_path, page(study))
     write_json(json_path, json.dumps(study, indent=1) + "\n")
+    if html_path:
+        write_json(html_path, page(study))
+    if plot_path:
+        save(study, plot_path)

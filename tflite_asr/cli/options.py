@@ -10,7 +10,7 @@ from tflite_asr.errors import TfliteAsrError
 from tflite_asr.staging import probe
 
 
-def _writable(context: click.Context, parameter: click.Parameter, path: str | None) -> str | None:
+def writable(context: click.Context, parameter: click.Parameter, path: str | None) -> str | None:
     """Refuse at once what could not be written after minutes of work; folders on the way are made then, not now."""
     if path is None or path == "-":
         return path
@@ -28,7 +28,7 @@ JSON = click.option(
     "--json",
     "json_path",
     metavar="FILE",
-    callback=_writable,
+    callback=writable,
     help="Write the result as JSON ('-': standard output).",
 )
 RUNTIMES = click.Choice(["litert", "tflite-runtime"])

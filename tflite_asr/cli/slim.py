@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from tflite_asr.cli.options import JSON, OVERWRITE
+from tflite_asr.cli.options import JSON, OVERWRITE, writable
 from tflite_asr.cli.terminal import bar, show, write_json
 from tflite_asr.errors import Finding
 
@@ -98,8 +98,20 @@ def drop(model: str, drop: tuple[str, ...], out: str, overwrite: bool, json_path
 @click.option("--steps", type=click.IntRange(1), default=300, show_default=True, help="Of each recovery.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--cache", default="build/features", show_default=True, help="Folder of cached features.")
-@click.option("--plot", "plot_path", metavar="FILE", help="Draw cost against WER or KL: PNG, PDF or SVG.")
-@click.option("--markdown", "markdown_path", metavar="FILE", help="Write the table of modules as a page.")
+@click.option(
+    "--plot",
+    "plot_path",
+    metavar="FILE",
+    callback=writable,
+    help="Draw cost against WER or KL: PNG, PDF or SVG.",
+)
+@click.option(
+    "--markdown",
+    "markdown_path",
+    metavar="FILE",
+    callback=writable,
+    help="Write the table of modules as a page.",
+)
 @JSON
 def study(
     model: str,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,8 +23,18 @@ from rich.progress import (
 from tflite_asr.errors import TfliteAsrError
 
 _SILENCE_SECONDS = 60.0  # that a log may keep while a stage lasts
-console = Console()
-notes = Console(stderr=True)
+_FILE_WIDTH = 120  # columns of a table in a file or a pipe, which say nothing of their width
+
+
+def _console(stream: str) -> Console:
+    made = Console(stderr=stream == "stderr")
+    if not made.is_terminal and "COLUMNS" not in os.environ:
+        made.width = _FILE_WIDTH
+    return made
+
+
+console = _console("stdout")
+notes = _console("stderr")
 
 
 def complain(error: Exception | str) -> None:
@@ -46,7 +57,8 @@ def write_json(path: str | None, text: str) -> None:
 
 def show(table: Any, json_path: str | None) -> None:
     """Tables are for people; with `--json -` standard output belongs to the machine."""
-    (notes if json_path == "-" else console).print(table)
+    # A sentence is one line where no terminal wraps it: it can be searched for.
+    (notes if json_path == "-" else console).print(table, soft_wrap=isinstance(table, str))
 
 
 @contextmanager

@@ -48,7 +48,8 @@ def read_archive(path: str | Path) -> Archive:
     """
     path = Path(path)
     if not path.is_file():
-        raise TfliteAsrError(f"{path}: no such file; give a .nemo archive")
+        what = "is a folder" if path.is_dir() else "no such file"
+        raise TfliteAsrError(f"{path}: {what}; give a .nemo archive")
     try:
         with path.open("rb") as file:
             compressed = file.read(2) == _GZIP
@@ -62,8 +63,8 @@ def read_archive(path: str | Path) -> Archive:
         ) from error
     for name in (CONFIG, WEIGHTS):
         if name not in members:
-            held = ", ".join(sorted(members)) or "nothing"
-            raise TfliteAsrError(f"{path}: holds no {name}, only {held}; save the model with save_to")
+            held = f", only {', '.join(sorted(members))}" if members else ""
+            raise TfliteAsrError(f"{path}: holds no {name}{held}; save the model with save_to")
     return Archive(path, members.pop(CONFIG), members.pop(WEIGHTS), members)
 
 
@@ -75,6 +76,11 @@ def _members(stream: _Bounded, path: Path) -> dict[str, bytes]:
             if count > _MEMBERS:
                 raise TfliteAsrError(
                     f"{path}: holds more than {_MEMBERS} members; a .nemo archive has a handful"
+                )
+            if not 0 <= member.size <= stream.most:  # a stream is read through, even over what does not exist
+                raise TfliteAsrError(
+                    f"{path}: member {member.name!r} claims {member.size:,} bytes, which no .nemo archive of this size "
+                    "holds; do not trust the file"
                 )
             name = PurePosixPath(member.name)
             if name.is_absolute() or ".." in name.parts or "\\" in member.name or "\0" in member.name:
@@ -108,7 +114,7 @@ class _Bounded(io.RawIOBase):
     """A stream that gives no more than so many bytes: a small file that unpacks to gigabytes is refused on the way."""
 
     def __init__(self, stream: Any, path: Path, most: int) -> None:
-        self._stream, self._path, self._left, self._most = stream, path, most, most
+        self._stream, self._path, self._left, self.most = stream, path, most, most
 
     def readable(self) -> bool:
         return True
@@ -119,7 +125,7 @@ class _Bounded(io.RawIOBase):
         self._left -= len(data)
         if self._left < 0:
             raise TfliteAsrError(
-                f"{self._path}: unpacks to more than {self._most:,} bytes, which no .nemo archive of its size does; "
+                f"{self._path}: unpacks to more than {self.most:,} bytes, which no .nemo archive of its size does; "
                 "do not trust the file"
             )
         return data

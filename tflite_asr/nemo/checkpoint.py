@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -116,7 +118,8 @@ def _read(path: Path) -> _Read:
     """Everything but the model, so that a refusal costs no start of TensorFlow."""
     archive = read_archive(path)
     config = read_config(archive)
-    frontend = front_end(config.section("preprocessor"))
+    with _named(f"{path}: preprocessor"):
+        frontend = front_end(config.section("preprocessor"))
     encoder, decoder = config.section("encoder"), config.section("decoder")
     if decoder.target() != "ConvASRDecoder":
         raise decoder.refuse("_target_", "only ConvASRDecoder can be imported")
@@ -127,7 +130,8 @@ def _read(path: Path) -> _Read:
     decoder.done()
     where = f"{path}: {WEIGHTS}"
     tensors = Tensors(read_weights(archive.weights, where), where)
-    architecture, ours, weights = _encoder(encoder, len(tokens.pieces), tensors)
+    with _named(f"{path}: encoder"):
+        architecture, ours, weights = _encoder(encoder, len(tokens.pieces), tensors)
     if ours.mels != frontend.mels:
         raise encoder.refuse("feat_in", f"the preprocessor gives {frontend.mels} features")
     last = ours.dim if architecture == "conformer" else ours.layers[-1].channels
@@ -138,8 +142,19 @@ def _read(path: Path) -> _Read:
     weights["ctc.dense.bias"] = tensors.take("decoder.decoder_layers.0.bias", len(tokens.pieces))
     check_tables(frontend, tensors, where)
     tensors.done()
-    version = config.value("nemo_version")
-    return _Read(architecture, ours, weights, frontend, tokens, tensors.taken, str(version or ""))
+    version = config.take("nemo_version", str, "")
+    return _Read(architecture, ours, weights, frontend, tokens, tensors.taken, version)
+
+
+@contextmanager
+def _named(section: str) -> Iterator[None]:
+    """What our own configs refuse, in their own names, with the archive and its section before it."""
+    try:
+        yield
+    except TfliteAsrError as error:
+        if str(error).startswith(section.partition(": ")[0]):
+            raise
+        raise TfliteAsrError(f"{section}: {error}") from error
 
 
 def _encoder(section: Section, pieces: int, tensors: Tensors) -> tuple[str, Any, dict[str, np.ndarray]]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import reprlib
+from contextlib import suppress
 from typing import Any
 
 import yaml
@@ -11,6 +14,9 @@ from tflite_asr.nemo.archive import CONFIG, Archive
 
 TARGETS = ("EncDecCTCModel", "EncDecCTCModelBPE")
 _REQUIRED = object()
+_SHORT = reprlib.Repr()  # repr of a few aliases in YAML may be gigabytes
+_SHORT.maxstring = _SHORT.maxother = 76
+_SHORT.maxlevel = 3
 _KINDS = {
     int: "a whole number",
     float: "a number",
@@ -45,8 +51,11 @@ class Section:
 
     def refuse(self, key: str, mend: str) -> TfliteAsrError:
         """The error that names a key and its value: `raise section.refuse(key, "only regular can be imported")`."""
-        value = self._values.get(key)
-        shown = repr(value) if len(repr(value)) < 80 else f"{repr(value)[:76]} ..."
+        return self._refusal(key, self._values.get(key), mend)
+
+    def _refusal(self, key: Any, value: Any, mend: str) -> TfliteAsrError:
+        shown = _SHORT.repr(value)
+        shown = shown if len(shown) < 80 else f"{shown[:76]} ..."
         return TfliteAsrError(f"{self._file}: {self._path}{key} is {shown}; {mend}")
 
     def take(self, key: str, kind: type, default: Any = _REQUIRED) -> Any:
@@ -64,12 +73,23 @@ class Section:
         if isinstance(value, str) and "${" in value:
             raise self.refuse(key, "resolve the config before it is saved")
         if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):
-            try:  # YAML 1.1 reads 1e-05 as a word
-                return float(value)
-            except ValueError:
-                pass
+            with suppress(ValueError, OverflowError):  # YAML 1.1 reads 1e-05 as a word
+                value = float(value)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise self.refuse(key, f"{_KINDS[kind]} is expected")
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise self.refuse(key, f"{_KINDS[kind]} is expected")
+        return value
+
+    def positive(self, key: str, kind: type, default: Any, most: float) -> Any:
+        """A number above 0 and up to `most`.
+
+        Raises:
+            TfliteAsrError: as `take`, or another number.
+        """
+        value = self.take(key, kind, default)
+        if not 0 < value <= most:
+            raise self.refuse(key, f"a number above 0, up to {most:g}, is expected")
         return value
 
     def only(self, key: str, *allowed: Any) -> Any:
@@ -93,7 +113,8 @@ class Section:
         """Refuse what was not read: it may change what the model computes. Null and false switch nothing on."""
         for key, value in self._values.items():
             if key not in self._read and value is not None and value is not False:
-                raise self.refuse(str(key), "it is not known here, and may change what the model computes")
+                mend = "it is not known here, and may change what the model computes"
+                raise self._refusal(key, value, mend)
 
     def section(self, key: str) -> Section:
         """A table within; of the oldest configs the `params` of `cls`."""
@@ -132,7 +153,7 @@ def read_config(archive: Archive) -> Section:
         raise TfliteAsrError(f"{file}: {CONFIG} is no YAML ({reason}); save the model again") from error
     if not isinstance(values, dict):
         raise TfliteAsrError(
-            f"{file}: {CONFIG} holds a {type(values).__name__}, not a table; save the model again"
+            f"{file}: {CONFIG} holds {_SHORT.repr(values)}, which is no table; save the model again"
         )
     config = Section(values, file)
     if "target" in config:

@@ -7,6 +7,7 @@ was mirrored there), samples // hop frames (one more before), and no dither, whi
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from tflite_asr.frontend import FrontEnd, mel_filters
 from tflite_asr.frontend.log_mel import analysis_window
 from tflite_asr.nemo.config import Section
 from tflite_asr.nemo.tensors import Tensors
+
+_MOST_RATE, _MOST_SAMPLES = 768_000, 1 << 20
 
 
 def front_end(section: Section) -> FrontEnd:
@@ -25,9 +28,14 @@ def front_end(section: Section) -> FrontEnd:
     """
     if section.target() != "AudioToMelSpectrogramPreprocessor":
         raise section.refuse("_target_", "only AudioToMelSpectrogramPreprocessor can be imported")
-    rate = section.take("sample_rate", int, 16000)
-    window = section.take("n_window_size", int, 0) or int(section.take("window_size", float, 0.02) * rate)
-    hop = section.take("n_window_stride", int, 0) or int(section.take("window_stride", float, 0.01) * rate)
+    rate = section.positive("sample_rate", int, 16000, _MOST_RATE)
+    window, hop = (
+        _samples(section, samples, seconds, default, rate)
+        for samples, seconds, default in (
+            ("n_window_size", "window_size", 0.02),
+            ("n_window_stride", "window_stride", 0.01),
+        )
+    )
     section.ignore("window_size", "window_stride")
     section.only("window", "hann")
     section.only("log", True)
@@ -45,7 +53,7 @@ def front_end(section: Section) -> FrontEnd:
         sample_rate=rate,
         window_seconds=window / rate,
         hop_seconds=hop / rate,
-        fft_size=section.take("n_fft", int, 0) or 2 ** math.ceil(math.log2(max(window, 1))),
+        fft_size=section.positive("n_fft", int, 2 ** math.ceil(math.log2(window)), _MOST_SAMPLES),
         window="hann_symmetric",
         centre=True,
         drop_last=True,
@@ -62,6 +70,16 @@ def front_end(section: Section) -> FrontEnd:
     return frontend
 
 
+def _samples(section: Section, samples: str, seconds: str, default: float, rate: int) -> int:
+    """A length in samples, which stands in samples or in seconds."""
+    if section.take(samples, int, 0):
+        return int(section.positive(samples, int, 0, _MOST_SAMPLES))
+    count = int(section.positive(seconds, float, default, _MOST_SAMPLES / rate) * rate)
+    if not count:
+        raise section.refuse(seconds, "a sample at the least is expected")
+    return count
+
+
 def _preemphasis(section: Section) -> float:
     """NeMo's default is .97; null, written out, switches it off."""
     written_out = section.written("preemph") and "preemph" not in section
@@ -71,7 +89,8 @@ def _preemphasis(section: Section) -> float:
 def _guard(section: Section) -> float:
     """A number, or one of the two names that NeMo gives to numbers of float32."""
     words = {"tiny": float(np.finfo(np.float32).tiny), "eps": float(np.finfo(np.float32).eps)}
-    if (word := section.value("log_zero_guard_value")) in words:
+    word = section.value("log_zero_guard_value")
+    if isinstance(word, str) and word in words:
         section.ignore("log_zero_guard_value")
         return words[word]
     return float(section.take("log_zero_guard_value", float, 2.0**-24))
@@ -85,9 +104,10 @@ def _normalisation(section: Section, mels: int) -> tuple[str, tuple[float, ...],
     if not value or value == "NA":
         return "none", (), ()
     if isinstance(value, dict) and set(value) == {"fixed_mean", "fixed_std"}:
-        mean, std = (tuple(map(float, np.ravel(value[key]))) for key in ("fixed_mean", "fixed_std"))
-        if len(mean) == len(std) == mels:
-            return "fixed", mean, std
+        with suppress(ValueError, TypeError):
+            mean, std = (tuple(map(float, np.ravel(value[key]))) for key in ("fixed_mean", "fixed_std"))
+            if len(mean) == len(std) == mels and np.isfinite([*mean, *std]).all():
+                return "fixed", mean, std
     raise section.refuse(
         "normalize", "only per_feature, none, or one fixed_mean and fixed_std a mel can be imported"
     )
@@ -104,7 +124,8 @@ def check_tables(frontend: FrontEnd, tensors: Tensors, where: str) -> None:
         theirs = tensors.find(f"preprocessor.featurizer.{name}")
         if theirs is None:
             continue
-        if theirs.shape != ours.shape or np.abs(theirs - ours).max() > 1e-5 * np.abs(ours).max():
+        close = theirs.shape == ours.shape and np.abs(theirs - ours).max() <= 1e-5 * np.abs(ours).max()
+        if not close:  # NaN is not close
             raise TfliteAsrError(
                 f"{where}: preprocessor.featurizer.{name} is not what the preprocessor's config gives; "
                 "the front end cannot be imported"

@@ -228,10 +228,10 @@ def calibration_inputs(
     Raises:
         TfliteAsrError: what `synthesize`, `real_inputs` and `SyntheticInputs.load` raise.
     """
-    from tflite_asr.synthesis.synthesize import synthesize
-
     if (read := inputs_from_file(calibration, facts, seed)) is not None:
         return read
+    from tflite_asr.synthesis.synthesize import synthesize  # starts TensorFlow
+
     return synthesize(model, facts, calibration, seed, budget_macs, progress, work)
 
 

@@ -19,6 +19,7 @@ from tflite_asr.pipeline.preparation import (
     flatbuffer_inputs,
 )
 from tflite_asr.quantize.child import report_progress, run_in_child
+from tflite_asr.staging import plain_errors, probe
 
 
 def synthesize_inputs(
@@ -60,6 +61,12 @@ def synthesize_inputs(
     if out.exists() and not overwrite:
         raise TfliteAsrError(f"{out}: exists; choose another name or allow overwriting it (--overwrite)")
     work = out.with_name(f"{out.name}.part")
+    if work.exists() and not work.is_dir():
+        raise TfliteAsrError(
+            f"{work}: stands where unfinished work would; remove it or write to another name"
+        )
+    with plain_errors(out):
+        probe(next(one for one in out.absolute().parents if one.exists()))
     stage = f"inputs: {method}"
     settings = (facts, method, seed, budget_macs, work)
     made = run_in_child(_synthesize, path, *settings, stage=stage, progress=progress)

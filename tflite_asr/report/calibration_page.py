@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from tflite_asr.errors import TfliteAsrError
 from tflite_asr.report.calibration_plot import svg
-from tflite_asr.report.calibration_table import fidelity, points
+from tflite_asr.report.calibration_table import decibels, fidelity, points
 from tflite_asr.report.table import percent
 
 _TEMPLATE = """<!doctype html>
@@ -23,21 +24,39 @@ th:first-child, td:first-child { text-align: left; }
 svg { max-width: 100%; height: auto; background: white; }
 </style>
 <h1>{{ study.model }}: calibration with and without data</h1>
+{% set made = study.settings -%}
+<p>{{ made.get("model", study.model) }}
+{%- for name, version in made.get("versions", {}).items() %}, {{ name }} {{ version }}{% endfor %}</p>
 <ul>{% for line in study.verdicts + study.notes %}<li>{{ line }}</li>{% endfor %}</ul>
 <h2>What each costs</h2>
 <table>
 <tr><th>arm<th>calibrator<th>seeds<th>bytes<th>integer-only<th>WER %<th>points above float32 (95 %)
-{%- for name in study.settings.corpora %}<th>{{ name }}: SNR dB, argmax %{% endfor %}</tr>
+<th>points above real (95 %)</tr>
 {% for row in study.rows -%}
 <tr><td>{{ row.arm }}<td>{{ row.calibrator or "-" }}<td>{{ row.seeds | length }}<td>{{ "{:,}".format(row.bytes) }}
 <td>{{ "yes" if row.integer_only else "no" }}<td>{{ percent(row.wer) }}<td>{{ points(row.against_float32) }}
-{%- for name in study.settings.corpora %}<td>{{ fidelity(row.corpora[name]) }}{% endfor %}</tr>
+<td>{{ points(row.against_real) }}</tr>
 {% endfor -%}
 </table>
+{% for name, size in study.settings.corpora.items() -%}
+<h3>{{ name }}, {{ size.utterances }} utterances</h3>
+<table>
+<tr><th>arm<th>calibrator<th>WER %<th>points above float32 (95 %)<th>SNR dB (seeds), argmax %
+<th>SNR above real, dB (95 %)</tr>
+{% for row in study.rows -%}
+<tr><td>{{ row.arm }}<td>{{ row.calibrator or "-" }}<td>{{ percent(row.corpora[name].wer) }}
+<td>{{ points(row.corpora[name].against_float32) }}<td>{{ fidelity(row.corpora[name]) }}
+<td>{{ decibels(row.corpora[name].snr_db_against_real) }}</tr>
+{% endfor -%}
+</table>
+{% endfor -%}
 {{ figure | safe }}
 {% if study.overlaps -%}
 <h2>Ranges against real calibration's</h2>
-<p>The real arm is held against another draw of real clips.</p>
+<p>The real arm, where it was drawn more than once, is held against another draw of real clips. Width: of a tensor's
+range, as a multiple of real calibration's. Clipping: tensors of whose real range a twentieth or more lies outside.
+Outside: the share of real calibration's range that does. "Its grid alone" further down is the SNR of the float tensor
+rounded to its int8 grid, nothing before it rounded.</p>
 <table>
 <tr><th>arm<th>calibrator<th>tensors<th>twice as wide, %<th>clipping 5 %, %<th>width, median<th>outside %, median</tr>
 {% for row in study.overlaps -%}
@@ -74,16 +93,27 @@ svg { max-width: 100%; height: auto; background: white; }
 """
 
 
+def check_page() -> None:
+    """Say before the work is done that its page could not be made.
+
+    Raises:
+        TfliteAsrError: Jinja2 or matplotlib is not installed.
+    """
+    for package in ("jinja2", "matplotlib"):
+        if find_spec(package) is None:
+            raise TfliteAsrError(f"HTML: {package} is not installed; pip install {package}")
+
+
 def page(study: Mapping[str, Any]) -> str:
     """The page of what `calibrate compare --json` writes.
 
     Raises:
         TfliteAsrError: Jinja2 or matplotlib is not installed.
     """
-    try:
-        from jinja2 import Environment, StrictUndefined
-    except ImportError as error:
-        raise TfliteAsrError("HTML: jinja2 is not installed; pip install jinja2") from error
+    check_page()
+    from jinja2 import Environment, StrictUndefined
+
     made = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     template = made.from_string(_TEMPLATE)
-    return template.render(study=study, figure=svg(study), percent=percent, points=points, fidelity=fidelity)
+    words = {"percent": percent, "points": points, "fidelity": fidelity, "decibels": decibels}
+    return template.render(study=study, figure=svg(study), **words)

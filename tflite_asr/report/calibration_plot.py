@@ -63,10 +63,13 @@ def save(study: Row, path: str | Path) -> Path:
     """
     figure = draw(study)
     try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(str(path))
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         reason = " ".join(str(error).split())[:120]
         raise TfliteAsrError(f"{path}: cannot be written ({reason}); give NAME.png, .pdf or .svg") from error
+    except OSError as error:
+        raise TfliteAsrError(f"{path}: cannot be written ({error.strerror}); choose another file") from error
     return Path(path)
 
 

@@ -117,7 +117,11 @@ def _by_corpus(study: Row, corpus: str) -> Table:
 
 def _overlaps(rows: Sequence[Row]) -> Table:
     names = ("tensors", "twice as\nwide, %", "clipping\n5 %, %", "width,\nmedian", "outside %,\nmedian")
-    table = _table("ranges against real calibration (real: against another draw)", ["calibrator, arm"], names)
+    table = _table(
+        "ranges against real calibration (real: another draw)",
+        ["calibrator, arm"],
+        names,
+    )
     return _by_calibrator(
         table,
         rows,

@@ -21,10 +21,12 @@ import tflite_asr
 from tflite_asr.audit import audit
 from tflite_asr.errors import TfliteAsrError
 from tflite_asr.facts import ModelFacts
+from tflite_asr.manifest import read_manifest
 from tflite_asr.pipeline import Progress, facts_of, model_path, span
 from tflite_asr.pipeline.preparation import check_budget
 from tflite_asr.quantize.calibrators import CALIBRATOR_NAMES, CALIBRATORS
 from tflite_asr.quantize.child import run_in_child
+from tflite_asr.staging import plain_errors
 from tflite_asr.studies import findings, floats
 from tflite_asr.studies.arms import Order, hear, run_arm
 from tflite_asr.studies.outcome import Outcome
@@ -118,9 +120,12 @@ def compare(
     facts = facts_of(path)
     if facts is None or facts.frontend is None or facts.tokens is None:
         raise TfliteAsrError(f"{path}: speech needs a front end and tokens; write them into its .toml")
-    folder = Path(work) / f"{path.stem}-{_digest(path)}"
-    folder.mkdir(parents=True, exist_ok=True)
     paths = [manifests] if isinstance(manifests, (str, Path)) else list(manifests)
+    for manifest in (*paths, *([calibrate_on] if calibrate_on else [])):
+        read_manifest(manifest)  # before the folder is made
+    folder = Path(work) / f"{path.stem}-{_digest(path)}"
+    with plain_errors(Path(work)):
+        folder.mkdir(parents=True, exist_ok=True)
     speech = divide(
         paths,
         calibrate_on,
@@ -135,8 +140,15 @@ def compare(
     budgets = {PUBLISHED: published_budget_macs, findings.SYNTHETIC: budget_macs, LABELS: budget_macs}
     outcomes = study.run([one for one in ARMS if one in arms], seeds, budgets, span(progress, 0.1, 1.0))
     settings = {
+        "model": str(path),
+        "model_sha256": _digest(path),
+        "manifests": [str(one) for one in paths],
+        "calibrate_on": str(calibrate_on) if calibrate_on else None,
+        "limit": limit,
+        "calibrators": list(names),
+        "versions": {name: metadata.version(name) for name in ("tflite-asr", "ai-edge-quantizer")},
         "seeds": seeds,
-        "budget_macs": {arm: value for arm, value in budgets.items() if value is not None},
+        "budget_macs": {arm: value for arm, value in budgets.items() if value is not None and arm in arms},
         "corpora": {
             corpus: {"utterances": len(some), "words": sum(len(one.text.split()) for one in some)}
             for corpus, some in speech.corpora.items()

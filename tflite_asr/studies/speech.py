@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import os
 from collections.abc import Sequence
@@ -80,16 +81,27 @@ def divide(
         return Speech(corpora, None, 0, "no real calibration")
     if calibrate_on is not None:
         given = read_manifest(calibrate_on)
-        heard = {one.audio_filepath for some in corpora.values() for one in some}
-        if both := sorted(str(one.audio_filepath) for one in given if one.audio_filepath in heard):
+        if both := _same_audio(given, [one for some in corpora.values() for one in some]):
             raise TfliteAsrError(
-                f"{calibrate_on}: {both[0]} is evaluated too; calibration must never see what it is judged by"
+                f"{calibrate_on}: {both} is evaluated too; calibration must never see what it is judged by"
             )
         note = (
             f"real calibration on {min(len(given), MOST_CLIPS)} of {len(given)} clips of {Path(calibrate_on)}"
         )
         return Speech(corpora, Path(calibrate_on), len(given), note)
     return _split(corpora, paths, work, seed)
+
+
+def _same_audio(these: Sequence[Utterance], those: Sequence[Utterance]) -> Path | None:
+    """The first recording of these that is among those, by whichever path or name: the bytes decide."""
+    sizes: dict[int, list[Path]] = {}
+    for one in those:
+        sizes.setdefault(one.audio_filepath.stat().st_size, []).append(one.audio_filepath)
+    for path in sorted({one.audio_filepath for one in these}):
+        alike = sizes.get(path.stat().st_size, [])
+        if any(filecmp.cmp(path, other, shallow=False) for other in alike):
+            return path
+    return None
 
 
 def _split(corpora: dict[str, tuple[Utterance, ...]], paths: Sequence[Path], work: Path, seed: int) -> Speech:

@@ -73,6 +73,7 @@ def plot(
     title = f"{inputs.method}, seed {inputs.seed}, {inputs.spent_macs:.3g} multiply-adds"
     figure.suptitle(title, fontsize=10)
     try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(str(path))
     except OSError as error:
         raise TfliteAsrError(f"{path}: cannot be written ({error.strerror}); choose another file") from error
