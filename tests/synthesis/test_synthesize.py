@@ -147,5 +147,6 @@ def test_a_picture(refined: SyntheticInputs, tmp_path: Path) -> None:
     assert drawn.count("<image") >= 7  # six synthetic, one real; colour bars are images too
     with pytest.raises(TfliteAsrError, match=r"give NAME\.png, \.pdf or \.svg"):
         plot(bare, tmp_path / "picture.txt")
+    assert plot(bare, tmp_path / "new" / "folder.png").is_file()  # as every other output
     with pytest.raises(TfliteAsrError, match="cannot be written"):
-        plot(bare, tmp_path / "no" / "where.png")
+        plot(bare, "/proc/picture.png")
