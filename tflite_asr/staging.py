@@ -1,4 +1,4 @@
-"""Folders that are whole or absent, made in a locked temporary sibling, then renamed; and folders that no one keeps.
+"""Folders that are whole or absent, made in a locked temporary sibling, then renamed; scratch folders; figures.
 
 A lock tells a folder at work from one that a killed process left.
 """
@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from tflite_asr.errors import TfliteAsrError
 
@@ -35,6 +36,24 @@ def plain_errors(out: Path) -> Iterator[None]:
             reason = os.strerror(error.errno).lower() if error.errno else str(error)
             mend = f"cannot be written ({reason}); choose a folder that you may write to"
         raise TfliteAsrError(f"{out}: {mend}") from error
+
+
+def save_figure(figure: Any, path: str | Path) -> Path:
+    """Write a matplotlib figure in the format of the name's ending; folders on the way are made.
+
+    Raises:
+        TfliteAsrError: another ending, or a file that cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(str(path))
+    except ValueError as error:
+        reason = " ".join(str(error).split())[:120]
+        raise TfliteAsrError(f"{path}: cannot be written ({reason}); give NAME.png, .pdf or .svg") from error
+    except OSError as error:
+        raise TfliteAsrError(f"{path}: cannot be written ({error.strerror}); choose another file") from error
+    return path
 
 
 def probe(folder: Path) -> None:

@@ -26,15 +26,15 @@ _SILENCE_SECONDS = 60.0  # that a log may keep while a stage lasts
 _FILE_WIDTH = 120  # columns of a table in a file or a pipe, which say nothing of their width
 
 
-def _console(stream: str) -> Console:
-    made = Console(stderr=stream == "stderr")
+def _console(stderr: bool = False) -> Console:
+    made = Console(stderr=stderr)
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made.width = _FILE_WIDTH
     return made
 
 
-console = _console("stdout")
-notes = _console("stderr")
+console = _console()
+notes = _console(stderr=True)
 
 
 def complain(error: Exception | str) -> None:

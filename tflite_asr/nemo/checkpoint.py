@@ -118,7 +118,7 @@ def _read(path: Path) -> _Read:
     """Everything but the model, so that a refusal costs no start of TensorFlow."""
     archive = read_archive(path)
     config = read_config(archive)
-    with _named(f"{path}: preprocessor"):
+    with _named(path, "preprocessor"):
         frontend = front_end(config.section("preprocessor"))
     encoder, decoder = config.section("encoder"), config.section("decoder")
     if decoder.target() != "ConvASRDecoder":
@@ -130,7 +130,7 @@ def _read(path: Path) -> _Read:
     decoder.done()
     where = f"{path}: {WEIGHTS}"
     tensors = Tensors(read_weights(archive.weights, where), where)
-    with _named(f"{path}: encoder"):
+    with _named(path, "encoder"):
         architecture, ours, weights = _encoder(encoder, len(tokens.pieces), tensors)
     if ours.mels != frontend.mels:
         raise encoder.refuse("feat_in", f"the preprocessor gives {frontend.mels} features")
@@ -147,14 +147,14 @@ def _read(path: Path) -> _Read:
 
 
 @contextmanager
-def _named(section: str) -> Iterator[None]:
+def _named(archive: Path, section: str) -> Iterator[None]:
     """What our own configs refuse, in their own names, with the archive and its section before it."""
     try:
         yield
     except TfliteAsrError as error:
-        if str(error).startswith(section.partition(": ")[0]):
+        if str(error).startswith(str(archive)):
             raise
-        raise TfliteAsrError(f"{section}: {error}") from error
+        raise TfliteAsrError(f"{archive}: {section}: {error}") from error
 
 
 def _encoder(section: Section, pieces: int, tensors: Tensors) -> tuple[str, Any, dict[str, np.ndarray]]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tflite_asr.errors import TfliteAsrError
+from tflite_asr.staging import save_figure
 
 Row = Mapping[str, Any]
 
@@ -61,16 +62,7 @@ def save(study: Row, path: str | Path) -> Path:
     Raises:
         TfliteAsrError: matplotlib is not installed, another ending, or a file that cannot be written.
     """
-    figure = draw(study)
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(str(path))
-    except ValueError as error:
-        reason = " ".join(str(error).split())[:120]
-        raise TfliteAsrError(f"{path}: cannot be written ({reason}); give NAME.png, .pdf or .svg") from error
-    except OSError as error:
-        raise TfliteAsrError(f"{path}: cannot be written ({error.strerror}); choose another file") from error
-    return Path(path)
+    return save_figure(draw(study), path)
 
 
 def svg(study: Row) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tflite_asr.errors import TfliteAsrError
+from tflite_asr.staging import save_figure
 
 Row = Mapping[str, Any]
 
@@ -47,13 +48,7 @@ def save(study: Row, path: str | Path) -> Path:
     Raises:
         TfliteAsrError: matplotlib is not installed, another ending, or a file that cannot be written.
     """
-    figure = draw(study)
-    try:
-        figure.savefig(str(path))
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise TfliteAsrError(f"{path}: cannot be written ({reason}); give NAME.png, .pdf or .svg") from error
-    return Path(path)
+    return save_figure(draw(study), path)
 
 
 def _pareto(axis: Any, study: Row, quantity: str, heard: bool) -> None:

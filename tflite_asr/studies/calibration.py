@@ -21,7 +21,6 @@ import tflite_asr
 from tflite_asr.audit import audit
 from tflite_asr.errors import TfliteAsrError
 from tflite_asr.facts import ModelFacts
-from tflite_asr.manifest import read_manifest
 from tflite_asr.pipeline import Progress, facts_of, model_path, span
 from tflite_asr.pipeline.preparation import check_budget
 from tflite_asr.quantize.calibrators import CALIBRATOR_NAMES, CALIBRATORS
@@ -121,11 +120,8 @@ def compare(
     if facts is None or facts.frontend is None or facts.tokens is None:
         raise TfliteAsrError(f"{path}: speech needs a front end and tokens; write them into its .toml")
     paths = [manifests] if isinstance(manifests, (str, Path)) else list(manifests)
-    for manifest in (*paths, *([calibrate_on] if calibrate_on else [])):
-        read_manifest(manifest)  # before the folder is made
-    folder = Path(work) / f"{path.stem}-{_digest(path)}"
-    with plain_errors(Path(work)):
-        folder.mkdir(parents=True, exist_ok=True)
+    digest = _digest(path)
+    folder = Path(work) / f"{path.stem}-{digest}"
     speech = divide(
         paths,
         calibrate_on,
@@ -135,13 +131,15 @@ def compare(
         seed=split_seed,
         real=findings.REAL in arms,
     )
+    with plain_errors(Path(work)):  # after the manifests were found good
+        folder.mkdir(parents=True, exist_ok=True)
     study = _Study(path, facts, folder, speech, names, jobs)
     base, dynamic = study.float_side(span(progress, 0.0, 0.1))
     budgets = {PUBLISHED: published_budget_macs, findings.SYNTHETIC: budget_macs, LABELS: budget_macs}
     outcomes = study.run([one for one in ARMS if one in arms], seeds, budgets, span(progress, 0.1, 1.0))
     settings = {
         "model": str(path),
-        "model_sha256": _digest(path),
+        "model_sha256": digest,
         "manifests": [str(one) for one in paths],
         "calibrate_on": str(calibrate_on) if calibrate_on else None,
         "limit": limit,

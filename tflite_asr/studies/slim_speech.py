@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from tflite_asr.measure.evaluate import corpus_names
 from tflite_asr.measure.wer import ErrorCounts, word_errors
 
 BATCH_SECONDS = 60.0  # padding included
+# Texts of a batch: what the model is fed, and the valid logit frames of each row.
+Read = Callable[[list[np.ndarray], list[int]], list[str]]
 
 
 class DevSpeech:
@@ -84,36 +86,44 @@ def transcripts(model: Any, facts: ModelFacts, clips: Sequence[np.ndarray]) -> l
 
     shape, texts = model_inputs(ctc_part(model), facts), [""] * len(clips)
     assert facts.frontend is not None
-    heard = _spelled if spells(model) else _heard
+    read = _by_attention(model, facts) if spells(model) else _by_ctc(model, facts)
     # A decoder's step costs much the same for one clip as for many.
     seconds = BATCH_SECONDS * (5 if spells(model) else 1)
     for rows in _batches([len(clip) for clip in clips], seconds / facts.frontend.hop_seconds):
         batch = shape.batch([clips[i] for i in rows])
         frames = [-(-len(clips[i]) // facts.subsampling) for i in rows]
-        for row, text in zip(rows, heard(model, facts, batch, frames), strict=True):
+        for row, text in zip(rows, read(batch, frames), strict=True):
             texts[row] = text
     return texts
 
 
-def _heard(model: Any, facts: ModelFacts, batch: list[np.ndarray], frames: list[int]) -> list[str]:
+def _by_ctc(model: Any, facts: ModelFacts) -> Read:
     import keras
 
-    # Not predict: it would trace a graph anew for every model.
-    logits = keras.ops.convert_to_numpy(model(batch, training=False))
-    assert facts.tokens is not None
-    return [
-        greedy_ctc(said, valid, facts.tokens, 1.0).text for said, valid in zip(logits, frames, strict=True)
-    ]
+    def read(batch: list[np.ndarray], frames: list[int]) -> list[str]:
+        # Not predict: it would trace a graph anew for every model.
+        logits = keras.ops.convert_to_numpy(model(batch, training=False))
+        assert facts.tokens is not None
+        return [
+            greedy_ctc(said, valid, facts.tokens, 1.0).text
+            for said, valid in zip(logits, frames, strict=True)
+        ]
+
+    return read
 
 
-def _spelled(model: Any, facts: ModelFacts, batch: list[np.ndarray], frames: list[int]) -> list[str]:
+def _by_attention(model: Any, facts: ModelFacts) -> Read:
     from tflite_asr.models.spelling import BatchSpeller
     from tflite_asr.slim.slim import model_config
 
-    assert facts.tokens is not None
     speller = BatchSpeller(model, model_config(facts), traced=False)
-    ids, _ = speller.spell(batch[0], batch[1], facts.blank_id, cut=without_loop)
-    return [facts.tokens.decode(some) for some in ids]
+
+    def read(batch: list[np.ndarray], frames: list[int]) -> list[str]:
+        ids, _ = speller.spell(batch[0], batch[1], facts.blank_id, cut=without_loop)
+        assert facts.tokens is not None
+        return [facts.tokens.decode(some) for some in ids]
+
+    return read
 
 
 def _batches(lengths: Sequence[int], most: float) -> Iterator[list[int]]:

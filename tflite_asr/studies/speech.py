@@ -12,6 +12,7 @@ from pathlib import Path
 from tflite_asr.errors import TfliteAsrError
 from tflite_asr.manifest import Utterance, read_manifest, write_manifest
 from tflite_asr.measure.evaluate import corpus_names
+from tflite_asr.staging import plain_errors
 from tflite_asr.tokens import Tokens
 
 MOST_CLIPS = 48  # as many as `real_inputs` takes
@@ -64,7 +65,7 @@ def divide(
         manifests: evaluated, each a corpus.
         calibrate_on: manifest of the real arm; None: a part of `manifests`, drawn by a hash of `seed` and each
             utterance's name, at most 48 clips and at most half of a corpus, is set aside for it.
-        work: where such a part's manifest is written.
+        work: where such a part's manifest is written; made where it is not there.
         tokens: that the texts must be spelled with.
         limit: of each evaluated manifest, its first utterances only.
         seed: of the draw.
@@ -124,6 +125,8 @@ def _split(corpora: dict[str, tuple[Utterance, ...]], paths: Sequence[Path], wor
     names = sorted(str(one.audio_filepath) for one in set_aside)
     digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:12]
     manifest = work / f"set-aside-{digest}.jsonl"
+    with plain_errors(work.parent):
+        work.mkdir(parents=True, exist_ok=True)
     write_manifest(manifest, set_aside)
     note = (
         f"real calibration on {len(set_aside)} clips set aside from the manifests (hash of utterances, seed {seed}; "

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tflite_asr.errors import TfliteAsrError
+from tflite_asr.staging import save_figure
 from tflite_asr.synthesis.inputs import SyntheticInputs
 
 ENDINGS = (".png", ".pdf", ".svg")
@@ -72,12 +73,7 @@ def plot(
         _draw_curve(figure.add_subplot(grid[pictures, :]), inputs.curve)
     title = f"{inputs.method}, seed {inputs.seed}, {inputs.spent_macs:.3g} multiply-adds"
     figure.suptitle(title, fontsize=10)
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(str(path))
-    except OSError as error:
-        raise TfliteAsrError(f"{path}: cannot be written ({error.strerror}); choose another file") from error
-    return Path(path)
+    return save_figure(figure, path)
 
 
 def _draw_curve(axis: Any, curve: list[dict[str, float]]) -> None:
