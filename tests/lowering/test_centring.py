@@ -1,15 +1,30 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
-from keras.layers import Add, Dense, Dropout, LayerNormalization, Rescaling
+from keras.layers import (
+    Activation,
+    Add,
+    Conv1D,
+    Cropping1D,
+    Dense,
+    Dropout,
+    Embedding,
+    LayerNormalization,
+    Rescaling,
+    ZeroPadding1D,
+)
 
 from tests.lowering.integers import largest_difference, noise, randomised, to_integers
 from tflite_asr.lowering import lower
 from tflite_asr.lowering.layer_normalization import WrittenOutCentredNormalization
 from tflite_asr.models.conformer import TINY, build_conformer
-from tflite_asr.models.layers import RelativeAttention
+from tflite_asr.models.layers import Mask, RelativeAttention, SinusoidalPositions
+from tflite_asr.models.transformer import TINY as TINY_TRANSFORMER
+from tflite_asr.models.transformer import build_transformer, decode_step_of, encoder_of
 
 SHAPE = (20, 24)
 
@@ -92,6 +107,79 @@ def test_attention_writes_a_centred_stream():
     assert centred_norms(lower(model)) == {"first", "last"}
     feeds = [{**feed, "mask": np.ones((1, 20), np.float32)} for feed in noise(SHAPE)]
     assert largest_difference(model, lower(model), feeds[:1]) < 1e-5
+
+
+def spelled(cut: str = "relu") -> keras.Model:
+    """Embedded tokens, their positions, and a convolution that `cut` cuts, on one stream."""
+    tokens = keras.Input((20,), dtype="int32", name="x")
+    y = SinusoidalPositions(400, name="positions")(Embedding(7, 24, name="table")(tokens))
+    inner = Conv1D(24, 3, padding="causal", name="conv")(LayerNormalization(name="norm1")(y))
+    y = Add(name="sum1")([y, Activation(cut, name="cut")(inner)])
+    y = Add(name="sum2")([y, Dense(24)(LayerNormalization(name="norm2")(y))])
+    return randomised(keras.Model(tokens, Dense(5)(LayerNormalization(name="last")(y))))
+
+
+def some_tokens(count: int = 4) -> list[dict[str, np.ndarray]]:
+    rng = np.random.default_rng(0)
+    return [{"x": rng.integers(0, 7, (1, 20)).astype(np.int32)} for _ in range(count)]
+
+
+@pytest.mark.parametrize("feeds", [[], some_tokens()], ids=["as it is", "equalised"])
+def test_tables_positions_and_what_a_relu_cuts_are_centred(feeds):
+    model = spelled()
+    lowered = lower(model, [[feed["x"]] for feed in feeds])
+    assert centred_norms(lowered) == {"norm1", "norm2", "last"}
+    assert largest_difference(model, lowered, some_tokens()) < 1e-5
+    inner = keras.Model(
+        lowered.inputs, [lowered.get_layer(name).output for name in ("positions", "cut.centre")]
+    )
+    if not feeds:
+        for values in inner(some_tokens()[0]["x"]):
+            assert np.abs(np.asarray(values).mean(axis=-1)).max() < 1e-6
+
+
+@pytest.mark.parametrize("cut", ["silu", "relu6"])
+def test_no_other_activation_is_centred(cut):
+    """A channel's scale does not go through them."""
+    model = spelled(cut)
+    lowered = lower(model, [[feed["x"]] for feed in some_tokens()])
+    assert centred_norms(lowered) == {"norm1"}
+    assert largest_difference(model, lowered, some_tokens()) < 1e-5
+
+
+def test_a_relu_that_something_else_reads_with_it_is_left():
+    x = keras.Input(SHAPE, name="x")
+    inner = Dense(24)(x)
+    y = Add()([Dense(24)(x), Activation("relu")(inner)])
+    y = LayerNormalization(name="norm")(y)
+    model = randomised(keras.Model(x, [Dense(5)(y), Dense(3)(inner)]))
+    assert centred_norms(lower(model)) == set()
+
+
+def test_frames_may_move_and_vanish_on_the_way():
+    x = keras.Input(SHAPE, name="x")
+    mask = keras.Input((20,), name="mask")
+    y = Mask(name="hide")(Dense(24, name="in")(x), mask)
+    y = Cropping1D((2, 0))(ZeroPadding1D((0, 2))(y))
+    y = Add()([y, Dense(24)(LayerNormalization(name="norm")(y))])
+    model = randomised(keras.Model([x, mask], Dense(5)(LayerNormalization(name="last")(y))))
+    hidden = np.ones((1, 20), np.float32)
+    hidden[:, 15:] = 0
+    feeds = [{**feed, "mask": hidden} for feed in noise(SHAPE)]
+    lowered = lower(model, [[feed["x"], feed["mask"]] for feed in feeds])
+    assert centred_norms(lowered) == {"norm", "last"}
+    assert largest_difference(model, lowered, feeds) < 1e-5
+
+
+@pytest.mark.parametrize("positions", ["none", "sinusoidal"])
+def test_a_transformer_computes_no_mean_at_all(positions):
+    config = replace(TINY_TRANSFORMER, positions=positions)
+    model = randomised(build_transformer(config))
+    for half in (encoder_of(model, config), decode_step_of(model, config)):
+        norms = {layer.name for layer in half.layers if isinstance(layer, LayerNormalization)}
+        copy = keras.models.clone_model(half)  # rules look at all that reads a layer, in whichever model
+        copy.set_weights(half.get_weights())
+        assert centred_norms(lower(copy)) == norms
 
 
 def test_in_int8_there_is_no_less_precision():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from keras.layers import Add, Dense, LayerNormalization, Rescaling
 from tests.lowering.integers import largest_difference, noise, randomised, to_integers
 from tflite_asr.lowering import lower
 from tflite_asr.lowering.centring import CentredLayerNormalization, ResidualCentring
-from tflite_asr.lowering.equalisation import GRAIN, channel_scales, streams
+from tflite_asr.lowering.equalisation import GRAIN, Stream, channel_scales, streams
 from tflite_asr.lowering.graph import _rewritten
 from tflite_asr.models.conformer import TINY, build_conformer
 
@@ -47,6 +49,7 @@ def test_the_function_stays(scale):
 
 
 def test_every_channel_of_a_stream_reaches_equally_far():
+    """By the geometric mean over the places where norms and sums see it."""
     inputs = feeds()
     lowered = lower(stream(), inputs)
     inner = keras.Model(
@@ -57,13 +60,24 @@ def test_every_channel_of_a_stream_reaches_equally_far():
         np.max([np.abs(np.asarray(look)).max(axis=(0, 1)) for look in looks], axis=0)
         for looks in zip(*(inner(one) for one in inputs), strict=True)
     ]
-    first = np.max(reach[:3], axis=0)  # of all that the norms of the first stream read
-    for channels in (first, np.maximum(reach[3], reach[4])):
+    for places in (reach[:3], reach[3:]):
+        channels = np.exp(np.mean(np.log(places), axis=0))
         assert channels.max() / channels.min() < 1.3
     plain = lower(stream())
     before = keras.Model(plain.inputs, plain.get_layer("sum2").output)
     wild = np.max([np.abs(np.asarray(before(one))).max(axis=(0, 1)) for one in inputs], axis=0)
     assert wild.max() / wild.min() > 10
+
+
+def test_a_place_that_reaches_further_counts_no_more():
+    one = Stream((), ())
+    near, far = np.array([1.0, 2.0, 4.0]), np.array([4.0, 2.0, 1.0])
+    for factor in (1.0, 100.0):
+        object.__setattr__(
+            one, "observed", lambda: [SimpleNamespace(name="near"), SimpleNamespace(name="far")]
+        )
+        reach = one.reach({"near": near, "far": factor * far})
+        np.testing.assert_allclose(reach / reach[0], [1.0, 1.0, 1.0], rtol=1e-12)
 
 
 def test_streams_are_found_from_norm_to_norm():

@@ -18,7 +18,8 @@ from tflite_asr.frontend import FrontEnd
 from tflite_asr.models import build
 from tflite_asr.models.transformer import TINY
 from tflite_asr.slim import Reference, slim
-from tflite_asr.slim.outputs import drawn_tokens
+from tflite_asr.slim.outputs import drawn_tokens, log_probabilities
+from tflite_asr.studies.slim import _heard
 from tflite_asr.studies.slim_recovery import Recovery
 from tflite_asr.studies.slim_speech import transcripts
 from tflite_asr.synthesis import prior
@@ -53,6 +54,9 @@ def test_the_output_is_the_decoders_at_every_token_that_the_full_model_drew(mode
     tokens = drawn_tokens(model, FACTS, heard, seed=0)
     assert tokens == drawn_tokens(model, FACTS, heard, seed=0) != drawn_tokens(model, FACTS, heard, seed=1)
     reference = Reference(model, FACTS, heard)
+    assert reference.spelled == tokens
+    given = Reference(model, FACTS, heard, tokens)
+    np.testing.assert_array_equal(given.said, reference.said)
     assert reference.said.shape == (sum(len(one) + 1 for one in tokens), len(CHARACTERS.pieces))
     # Row by row the decoder's own, clip after clip of a length.
     before = np.array([[0, *tokens[1]]], np.int32)
@@ -66,6 +70,24 @@ def test_the_output_is_the_decoders_at_every_token_that_the_full_model_drew(mode
     }
     assert moved.pop("ctc.dense.bias") == 0  # CTC is not what is decoded
     assert all(value > 1e-4 for value in moved.values())
+
+
+def test_the_clips_are_moved_until_the_full_model_hears_what_it_drew(model: Any) -> None:
+    rng = np.random.default_rng(0)
+    heard = [*clips(), rng.standard_normal((902, 80)).astype(np.float32)]
+    moved, spelled = _heard(model, FACTS, heard, seed=0)
+    assert [len(clip) for clip in moved] == [64, 40, 64, 400]
+    assert spelled == drawn_tokens(model, FACTS, [*heard[:3], heard[3][:400]], seed=0)
+
+    def nats(clip: np.ndarray, text: list[int]) -> float:
+        rows = log_probabilities(model, FACTS, [clip], [text])
+        return -float(np.mean([row[piece] for row, piece in zip(rows, [*text, 0], strict=True)]))
+
+    for clip, first, text in zip(moved, heard, spelled, strict=True):
+        assert nats(clip, text) < 0.9 * nats(first[:400], text)
+    again, _ = _heard(model, FACTS, heard, seed=0)
+    for one, other in zip(moved, again, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_slimmed_model_is_read_as_training_reads_it(model: Any) -> None:

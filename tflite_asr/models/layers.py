@@ -269,16 +269,19 @@ class SinusoidalPositions(keras.layers.Layer):
     def call(self, inputs, position=None):
         channels = inputs.shape[-1]
         if position is not None:
-            return inputs + ops.take(
-                ops.convert_to_tensor(self.table(self.longest, channels)), position, axis=0
-            )
+            table = self.written(ops.convert_to_tensor(self.table(self.longest, channels)))
+            return inputs + ops.take(table, position, axis=0)
         if inputs.shape[1] is not None:
-            return inputs + self.table(inputs.shape[1], channels)
+            return inputs + self.written(ops.convert_to_tensor(self.table(inputs.shape[1], channels)))
         length = ops.shape(inputs)[1]
         frequency = np.exp(np.arange(0, channels, 2) * (-math.log(10000.0) / channels)).astype(np.float32)
         angle = ops.expand_dims(ops.cast(ops.arange(length), "float32"), -1) * frequency
         pairs = ops.reshape(ops.stack([ops.sin(angle), ops.cos(angle)], axis=-1), (length, -1))
-        return inputs + ops.cast(pairs[:, :channels], inputs.dtype)
+        return inputs + self.written(ops.cast(pairs[:, :channels], inputs.dtype))
+
+    def written(self, sinusoids):
+        """What is added of sinusoids float32 [length, channels]."""
+        return sinusoids
 
     def compute_output_shape(self, inputs_shape, position_shape=None):
         return inputs_shape

@@ -57,6 +57,7 @@ class BatchSpeller:
         end_id: int,
         choose: Choose = greedy,
         cut: Cut | None = None,
+        watch: Callable[[int, dict[str, np.ndarray]], None] = lambda count, feeds: None,
     ) -> tuple[list[list[int]], np.ndarray]:
         """Tokens of each utterance, without the end, and CTC's logits.
 
@@ -65,6 +66,7 @@ class BatchSpeller:
             end_id: of start and end.
             choose: the next pieces from logits float32 [batch, pieces].
             cut: given a row's tokens, what is to be left of them where they have begun to go round in circles, or None.
+            watch: told what each step is fed, and its number.
 
         Returns:
             the tokens, as many as the caches and the valid frames have room for at the most; logits float32
@@ -86,6 +88,7 @@ class BatchSpeller:
             history[:, longest - 1 - count] = 1.0
             feeds = {"token": token, "mask": mask, "history": history, **memory, **state}
             feeds["position"] = np.full((rows, 1), count, np.int32)
+            watch(count, feeds)
             state = self._run(self.step, {name: feeds[name] for name in self._fed})
             chosen = choose(state.pop("logits")).astype(np.int32)
             running &= (chosen != end_id) & (count < limits)

@@ -217,7 +217,12 @@ def _build_form(
 
         share.tell("lower", 0.05)
         models = [
-            replace(entry, model=lowered_model(entry.model, order.subsampling, order.facts))
+            replace(
+                entry,
+                model=lowered_model(
+                    entry.model, order.subsampling, order.facts, entry.feeds and entry.feeds()
+                ),
+            )
             for entry in models
         ]
     lengths: list[int | None] = list(order.windows) if has_open_time_axis(model) else [None]

@@ -6,7 +6,7 @@ whatever it is calibrated on afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,15 +19,20 @@ if TYPE_CHECKING:
     import keras
 
 
-def lowered(model: keras.Model, subsampling: int = 1, facts: ModelFacts | None = None) -> keras.Model:
-    """`lower`ed, with streams equalised where the prior's clips fit the model's inputs.
+def lowered(
+    model: keras.Model,
+    subsampling: int = 1,
+    facts: ModelFacts | None = None,
+    feeds: Iterable[Sequence[np.ndarray]] | None = None,
+) -> keras.Model:
+    """`lower`ed, with streams equalised by what it meets on the prior's clips, where these fit the model's inputs.
 
     subsampling: feature frames that become one frame of `mask`. facts: of the model; without them there is no babble
-    among the clips. Raises as `lower`.
+    among the clips. feeds: what it meets, one array an input, where that is not features and mask. Raises as `lower`.
     """
     from tflite_asr.lowering import lower
 
-    return lower(model, _probes(model, subsampling, facts))
+    return lower(model, _probes(model, subsampling, facts) if feeds is None else feeds)
 
 
 def _probes(model: keras.Model, subsampling: int, facts: ModelFacts | None) -> Iterator[list[np.ndarray]]:

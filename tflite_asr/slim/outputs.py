@@ -17,20 +17,26 @@ class Reference:
     """The full model's output distribution, to hold smaller ones against.
 
     The one place that knows what an output distribution is. CTC has one at every frame. That of an encoder-decoder is
-    its decoder's at every token, given tokens that the full model drew of its own distribution. (Its likeliest
-    tokens rank the modules of `speech-transformer` as well: Spearman .60 against dev WER, both.)
+    its decoder's at every token, given tokens that the full model drew of its own distribution.
 
     Args:
         model, facts: the full model.
         clips: float32 [frames, mels] each, valid frames only.
-        seed: of the tokens.
+        spelled: tokens of each clip, for an encoder-decoder; None to draw them here.
+        seed: of the drawn tokens.
     """
 
     def __init__(
-        self, model: keras.Model, facts: ModelFacts, clips: Sequence[np.ndarray], seed: int = 0
+        self,
+        model: keras.Model,
+        facts: ModelFacts,
+        clips: Sequence[np.ndarray],
+        spelled: Sequence[Sequence[int]] | None = None,
+        seed: int = 0,
     ) -> None:
-        self.facts, self.clips = facts, list(clips)
-        self.spelled = drawn_tokens(model, facts, self.clips, seed) if spells(model) else None
+        self.facts, self.clips, self.spelled = facts, list(clips), spelled
+        if spelled is None and spells(model):
+            self.spelled = drawn_tokens(model, facts, self.clips, seed)
         self.said = log_probabilities(model, facts, self.clips, self.spelled)
 
     def divergence(self, model: keras.Model) -> float:

@@ -55,6 +55,22 @@ def deterministic_ops() -> Iterator[None]:
             config.disable_op_determinism()
 
 
+def arguments_of(clip: tuple[int | None, ...]) -> list[Any]:
+    """Types of what a measure takes: features, start, mask, pull, labels, lengths; clip: the shape of one."""
+    import tensorflow as tf
+
+    features = tf.TensorSpec((None, *clip), tf.float32)
+    mask, labels = (tf.TensorSpec((None, None), kind) for kind in (tf.float32, tf.int32))
+    return [
+        features,
+        features,
+        mask,
+        tf.TensorSpec((), tf.float32),
+        labels,
+        tf.TensorSpec((None,), tf.int32),
+    ]
+
+
 def measure_of(model: Any, shape: ModelInputs, blank_id: int | None = None) -> Any:
     """A compiled function (features, start, mask, pull, labels, lengths) to (loss, statistics, distance, nats a label,
     gradient by features). Without a blank id labels are not looked at and their nats are 0.
@@ -64,18 +80,8 @@ def measure_of(model: Any, shape: ModelInputs, blank_id: int | None = None) -> A
     import tensorflow as tf
 
     layers = batch_norms(model)
-    time = shape.fixed_frames
-    features_spec = tf.TensorSpec((None, time, *shape.tail), tf.float32)
-    signature = [
-        features_spec,
-        features_spec,
-        tf.TensorSpec((None, None), tf.float32),
-        tf.TensorSpec((), tf.float32),
-        tf.TensorSpec((None, None), tf.int32),
-        tf.TensorSpec((None,), tf.int32),
-    ]
 
-    @tf.function(input_signature=signature, autograph=False)
+    @tf.function(input_signature=arguments_of((shape.fixed_frames, *shape.tail)), autograph=False)
     def measure(
         features: Any, start: Any, mask: Any, pull: Any, labels: Any, lengths: Any
     ) -> tuple[Any, ...]:
