@@ -114,3 +114,29 @@ def test_integers_decode_like_floats(built: Any) -> None:
 def test_an_encoder_decoder_wants_its_facts() -> None:
     with pytest.raises(TfliteAsrError, match="takes tokens, and nothing says of what architecture"):
         entries(build("transformer", TINY), None)
+
+
+def test_a_step_is_equalised_by_what_it_meets_while_tokens_are_drawn() -> None:
+    from tflite_asr.lowering.centring import CentredPositions
+    from tflite_asr.quantize.lowered import lowered
+
+    _, step = entries(randomise(build("transformer", CONFIG)), FACTS)
+    assert step.feeds is not None
+    feeds = list(step.feeds())
+    names = [tensor.name for tensor in step.model.inputs]
+    assert len(feeds) > 1
+    for feed in feeds:
+        shapes = {name: values.shape[2:] for name, values in zip(names, feed, strict=True)}
+        assert shapes["keys0"] == (16,)
+        assert not np.isnan(np.concatenate([np.ravel(values) for values in feed])).any()
+    positions = [feed[names.index("position")] for feed in feeds]
+    assert sorted({int(one[0, 0]) for one in positions})[:2] == [0, 3]
+    for one, other in zip(feeds, step.feeds(), strict=True):
+        for first, second in zip(one, other, strict=True):
+            np.testing.assert_array_equal(first, second)
+    low = lowered(step.model, feeds=feeds)
+    (scaled,) = [layer for layer in low.layers if isinstance(layer, CentredPositions)]
+    assert np.ptp(np.asarray(scaled.scale)) > 0
+    given = dict(zip(names, feeds[1], strict=True))
+    for name, values in step.model(given).items():
+        np.testing.assert_allclose(low(given)[name], values, atol=1e-4)
