@@ -97,6 +97,33 @@ def test_an_interrupted_study_goes_on_where_it_stopped(
     assert slim_study(checkpoint, out, **settings(recover="none", target_macs=0.9)).steps == whole.steps
 
 
+@pytest.mark.usefixtures("no_graph")
+def test_a_study_that_met_its_target_goes_on_with_a_last_recovery(checkpoint: Path, tmp_path: Path) -> None:
+    from tflite_asr.models import load_model
+    from tflite_asr.report.slim_table import study_tables
+
+    out = tmp_path / "study"
+    first = slim_study(checkpoint, out, **settings())
+    again = slim_study(checkpoint, out, **settings(last_steps=5))
+    *drops, last = again.steps
+    assert drops == first.steps
+    assert (last["path"], last["steps"], last["parameters"]) == ("", 5, drops[-1]["parameters"])
+    assert last["kl_before_recovery"] == drops[-1]["kl"] != last["kl"]
+    assert Path(again.chosen or "").name == f"{len(again.steps):03d}-recovered"
+    for name in ("model", "control"):
+        before, after = (
+            load_model(Path(place or "") / f"{name}.keras").get_weights()
+            for place in (first.chosen, again.chosen)
+        )
+        assert any(np.any(one != other) for one, other in zip(before, after, strict=True)), name
+    assert slim_study(checkpoint, out, **settings(last_steps=5)).steps == again.steps
+    assert slim_study(checkpoint, out, **settings()).steps == again.steps
+    with pytest.raises(TfliteAsrError, match=r"has a last recovery of 5 steps, not 6; give --last-steps 5"):
+        slim_study(checkpoint, out, **settings(last_steps=6))
+    cells = [str(cell) for table in study_tables(again.to_dict()) for cell in table.columns[0].cells]
+    assert "recovered, 5 steps more" in cells
+
+
 def test_changed_arguments_are_refused_in_one_line(checkpoint: Path, tmp_path: Path) -> None:
     from tflite_asr.studies.slim_folder import StudyFolder
 
@@ -128,6 +155,12 @@ def test_changed_arguments_are_refused_in_one_line(checkpoint: Path, tmp_path: P
         ({"recover": "finetune"}, "--recover finetune: nothing to train on; give --manifest"),
         ({"manifests": ["a.jsonl"]}, "--manifest: is for --recover finetune"),
         ({"dev": ["absent.jsonl"]}, "absent.jsonl: no such manifest"),
+        ({"last_steps": -1}, "--last-steps -1: give 0 or more"),
+        (
+            {"last_steps": 5, "recover": "none"},
+            "--last-steps 5: is recovery when a target is met; give --recover",
+        ),
+        ({"last_steps": 5, "target_macs": None}, "is met; give --target-params or --target-macs too"),
     ],
 )
 def test_what_cannot_be_is_refused_and_leaves_nothing(

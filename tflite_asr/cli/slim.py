@@ -96,6 +96,13 @@ def drop(model: str, drop: tuple[str, ...], out: str, overwrite: bool, json_path
 @click.option("--manifest", "-m", "manifests", multiple=True, help="Speech to fine-tune on; may be repeated.")
 @click.option("--recipe", metavar="TOML", help="Batches, augmentation and losses of fine-tuning.")
 @click.option("--steps", type=click.IntRange(1), default=300, show_default=True, help="Of each recovery.")
+@click.option(
+    "--last-steps",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Of one more recovery when the target is met.",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--cache", default="build/features", show_default=True, help="Folder of cached features.")
 @click.option(
@@ -127,6 +134,7 @@ def study(
     manifests: tuple[str, ...],
     recipe: str | None,
     steps: int,
+    last_steps: int,
     seed: int,
     cache: str,
     plot_path: str | None,
@@ -155,6 +163,7 @@ def study(
             manifests=manifests,
             recipe=recipe,
             steps=steps,
+            last_steps=last_steps,
             seed=seed,
             cache=cache,
             progress=tell,

@@ -77,7 +77,7 @@ def _pareto(axis: Any, study: Row, quantity: str, heard: bool) -> None:
         )
         for one in steps:
             axis.annotate(
-                one["path"].removeprefix("encoder."),
+                one["path"].removeprefix("encoder.") or "recovered",
                 (one[quantity] / 1e6, height(one)),
                 fontsize=7,
                 xytext=(3, 3),

@@ -25,7 +25,7 @@ from tflite_asr.pipeline.model_files import FLATBUFFER
 from tflite_asr.studies.slim_folder import StudyFolder, read_json
 from tflite_asr.studies.slim_greedy import Budget, Descent
 from tflite_asr.studies.slim_ranking import Measured, agreement, rows_of, without
-from tflite_asr.studies.slim_recovery import DISTIL, FINETUNE, RECOVERIES, Recovery
+from tflite_asr.studies.slim_recovery import DISTIL, FINETUNE, NONE, RECOVERIES, Recovery
 from tflite_asr.studies.slim_speech import DevSpeech
 from tflite_asr.training.recipe import Recipe
 
@@ -46,7 +46,7 @@ class SlimStudy:
         rows: one record a module, the least damaging first: `path`, `parameters_saved`, `macs_saved`, `kl` (nats a
             valid frame), `wer`, `wer_rise` (a paired difference); the last two None without dev speech.
         agreement: of the data-free ranking with the real one (`slim_ranking.agreement`), or None.
-        steps: one record a greedy drop, as in its folder's `result.json`.
+        steps: one record a greedy drop, as in its folder's `result.json`; the last recovery's has no `path`.
         ended: "" where nothing was dropped greedily, "met", "wer" (the rise was too large), "nothing left".
         chosen: folder of the last accepted candidate, or None.
         settings: what was asked, as in `study.json`.
@@ -83,6 +83,7 @@ def slim_study(
     manifests: Sequence[str | Path] = (),
     recipe: str | Path | None = None,
     steps: int = 300,
+    last_steps: int = 0,
     seed: int = 0,
     cache: str | Path = "build/features",
     progress: Progress | None = None,
@@ -101,6 +102,7 @@ def slim_study(
         recover: "distil" (from the full model, on synthetic inputs), "finetune" (on `manifests`) or "none".
         manifests, recipe, cache: for fine-tuning, as `train` takes them.
         steps: of each recovery.
+        last_steps: of one more recovery when the budget is met; a study that ended goes on with it.
         seed: of synthetic inputs, order, augmentation and bootstraps.
         progress: called with (stage, fraction done).
 
@@ -109,7 +111,19 @@ def slim_study(
             another study.
     """
     trained = [Path(one) for one in manifests]
-    _check(dev, target_params, target_macs, max_wer_rise, score, recover, trained, recipe, steps, seed)
+    _check(
+        dev,
+        target_params,
+        target_macs,
+        max_wer_rise,
+        score,
+        recover,
+        trained,
+        recipe,
+        steps,
+        last_steps,
+        seed,
+    )
     path = model_path(model)
     facts = _facts(path, bool(dev) or recover == FINETUNE)
     speech = DevSpeech([Path(one) for one in dev], facts, limit) if dev else None
@@ -187,6 +201,7 @@ def slim_study(
             speech,
             seed,
             descending,
+            last_steps,
         )
         dropped, ended = descent.run()
     accepted = [place for place, one in zip(folder.candidates, dropped, strict=False) if one["accepted"]]
@@ -260,6 +275,7 @@ def _check(
     manifests: Sequence[Path],
     recipe: Any,
     steps: int,
+    last_steps: int,
     seed: int,
 ) -> None:
     """Refuse at once what does not go together."""
@@ -282,6 +298,11 @@ def _check(
             raise TfliteAsrError(f"{name}: is for --recover finetune; give that too, or leave it out")
     if steps < 1:
         raise TfliteAsrError(f"--steps {steps}: give 1 or more, or --recover none")
+    if last_steps < 0:
+        raise TfliteAsrError(f"--last-steps {last_steps}: give 0 or more")
+    if last_steps and (recover == NONE or (target_params is None and target_macs is None)):
+        lacks = "--recover distil or finetune" if recover == NONE else "--target-params or --target-macs"
+        raise TfliteAsrError(f"--last-steps {last_steps}: is recovery when a target is met; give {lacks} too")
     if seed < 0:
         raise TfliteAsrError(f"--seed {seed}: give 0 or more")
 

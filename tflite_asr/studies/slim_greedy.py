@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from tflite_asr.errors import TfliteAsrError
 from tflite_asr.facts import ModelFacts
 from tflite_asr.measure.wer import paired_difference
 from tflite_asr.studies.slim_folder import StudyFolder, read_json
@@ -18,6 +19,7 @@ from tflite_asr.studies.slim_speech import DevSpeech
 # Of the full model's parameters or multiply-adds: a bias alone is not worth a recovery.
 LEAST_SAVING = 0.002
 MODEL, CONTROL, RESULT = "model", "control", "result.json"
+LAST = "recovered"  # what the last recovery is kept as
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Descent:
         model, facts, full: the full model and what it comes to. alone: each module that may go, dropped from it.
         reference: `tflite_asr.slim.Reference` of the full model.
         tell: called with (stage, the model so far, share of this step).
+        last_steps: of one more recovery when the budget is met, of the model and of its control; 0 for none.
     """
 
     folder: StudyFolder
@@ -89,12 +92,14 @@ class Descent:
     speech: DevSpeech | None
     seed: int
     tell: Callable[[str, Measured, float], None]
+    last_steps: int = 0
 
     def run(self) -> tuple[list[dict[str, Any]], str]:
         """Drop until the budget is met or nothing is left to drop; what is complete in the folder is not done again.
 
         Returns:
-            One record a drop, as in `result.json`, and why it ended: "met", "wer" or "nothing left".
+            One record a drop, as in `result.json`, and why it ended: "met", "wer" or "nothing left". The last recovery
+            has a record of its own, whose `path` is "".
         """
         steps: list[dict[str, Any]] = []
         model, control, facts, now = self.model, self.model, self.facts, self.full
@@ -104,26 +109,44 @@ class Descent:
             from tflite_asr.models import load_model
 
             now = Measured.from_dict(steps[-1]["measured"])
-            if self._ended(steps, now):
-                return steps, self._ended(steps, now)
+            ended = self._ended(steps, now)
+            if ended and not self._to_recover(steps, ended):
+                return steps, ended
             last = self.folder.candidates[-1]
             read = ModelFacts.read(last / f"{MODEL}.keras")
             assert read is not None
             facts = read
             model, control = (load_model(last / f"{name}.keras") for name in (MODEL, CONTROL))
-        while not (ended := self._ended(steps, now)):
-            chosen = self._choose(model, facts, now)
-            if chosen is None:
-                return steps, "nothing left"
+        while not (ended := self._ended(steps, now)) or self._to_recover(steps, ended):
             number = len(steps) + 1
-            model, facts, now, record = self._drop(model, facts, chosen, control, number)
+            if ended:
+                now, record = self._recovered(model, facts, replace(now, path=""), number, self.last_steps)
+            else:
+                chosen = self._choose(model, facts, now)
+                if chosen is None:
+                    return steps, "nothing left"
+                model, facts, now, record = self._drop(model, facts, chosen, number)
             if number == 1 and control is self.model:
                 control = self._copy_of_full()
-            record |= self._control(control, now, number)
+            record |= self._control(control, now, number, record["steps"])
             pair = {MODEL: (model, facts), CONTROL: (control, self.facts)}
-            self.folder.keep(number, chosen.path, pair, record)
+            self.folder.keep(number, now.path or LAST, pair, record)
             steps.append(record)
         return steps, ended
+
+    def _to_recover(self, steps: Sequence[dict[str, Any]], ended: str) -> bool:
+        """Whether the last recovery is still to come.
+
+        Raises:
+            TfliteAsrError: the folder has one of another length.
+        """
+        done = steps[-1]["steps"] if steps and not steps[-1]["path"] else 0
+        if done and self.last_steps not in (0, done):
+            raise TfliteAsrError(
+                f"{self.folder.candidates[-1]}: has a last recovery of {done} steps, not {self.last_steps}; give "
+                f"--last-steps {done}, or remove the folder"
+            )
+        return ended == "met" and bool(steps) and self.last_steps > 0 and not done
 
     def _ended(self, steps: Sequence[dict[str, Any]], now: Measured) -> str:
         if steps and not steps[-1]["accepted"]:
@@ -155,44 +178,45 @@ class Descent:
         return best[1] if best else None
 
     def _drop(
-        self, model: Any, facts: ModelFacts, chosen: Measured, control: Any, number: int
+        self, model: Any, facts: ModelFacts, chosen: Measured, number: int
     ) -> tuple[Any, ModelFacts, Measured, dict[str, Any]]:
         """Without the chosen module, recovered, measured."""
         from tflite_asr.slim import slim
 
         smaller, smaller_facts, _ = slim(model, facts, chosen.path)
-        stage = f"drop {number}, {chosen.path}"
+        return smaller, smaller_facts, *self._recovered(smaller, smaller_facts, chosen, number)
+
+    def _recovered(
+        self, model: Any, facts: ModelFacts, before: Measured, number: int, steps: int | None = None
+    ) -> tuple[Measured, dict[str, Any]]:
+        """`model`, which came to `before`, recovered in place and measured; steps: None for the study's."""
+        stage = f"drop {number}, {before.path}" if before.path else "at last"
+        steps = steps or self.recovery.steps
         losses = self.recovery.run(
-            smaller, number, lambda done: self.tell(f"{stage}: recover", chosen, done / 2)
+            model, number, lambda done: self.tell(f"{stage}: recover", before, done / 2), steps
         )
-        errors = self.speech.errors(smaller, smaller_facts) if self.speech is not None else None
-        now = Measured(
-            chosen.path,
-            chosen.dropped,
-            chosen.parameters,
-            chosen.macs,
-            self.reference.divergence(smaller),
-            errors,
-        )
-        record = {
+        errors = self.speech.errors(model, facts) if self.speech is not None else None
+        now = replace(before, kl=self.reference.divergence(model), errors=errors)
+        return now, {
             "number": number,
-            "path": chosen.path,
-            "dropped": list(chosen.dropped),
-            "parameters": chosen.parameters,
-            "macs": chosen.macs,
-            "kl_before_recovery": chosen.kl,
+            "path": before.path,
+            "dropped": list(before.dropped),
+            "parameters": before.parameters,
+            "macs": before.macs,
+            "steps": steps,
+            "kl_before_recovery": before.kl,
             "kl": now.kl,
             "loss_first": float(np.mean(losses[:20])) if losses else None,
             "loss_last": float(np.mean(losses[-20:])) if losses else None,
             "wer": errors.rate if errors is not None else None,
             "measured": now.to_dict(),
         }
-        return smaller, smaller_facts, now, record
 
-    def _control(self, control: Any, now: Measured, number: int) -> dict[str, Any]:
+    def _control(self, control: Any, now: Measured, number: int, steps: int) -> dict[str, Any]:
         """The same steps for the full model, and what lies between the two."""
+        stage = f"drop {number}" if now.path else "at last"
         self.recovery.run(
-            control, number, lambda done: self.tell(f"drop {number}: control", now, 0.5 + done / 2)
+            control, number, lambda done: self.tell(f"{stage}: control", now, 0.5 + done / 2), steps
         )
         if self.speech is None or now.errors is None:
             return {"control_wer": None, "wer_rise": None, "corpora": {}, "accepted": True}

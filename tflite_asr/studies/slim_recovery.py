@@ -63,23 +63,27 @@ class Recovery:
         self._speller: Any = None  # of an encoder-decoder
         self._corpora: list[Any] = []
 
-    def run(self, model: Any, number: int, tell: Tell = lambda done: None) -> list[float]:
-        """Train a model in place; number: of the drop, which decides what comes in which order. Gives the losses.
+    def run(
+        self, model: Any, number: int, tell: Tell = lambda done: None, steps: int | None = None
+    ) -> list[float]:
+        """Train a model in place; number: of the drop, which decides what comes in which order; steps: None for those
+        of each recovery. Gives the losses.
 
         Raises:
             TfliteAsrError: speech that cannot be used, or a loss that is no number.
         """
         from tflite_asr.training.steps import adamw, run_steps
 
-        if self.kind == NONE or not self.steps:
+        steps = self.steps if steps is None else steps
+        if self.kind == NONE or not steps:
             return []
         trainer = self._trainer(model)
         trainer.compile(optimizer=adamw(RATE, self.recipe.weight_decay, self.recipe.clip_norm))
         return run_steps(
             trainer,
-            self._spoken(number, trainer) if self.kind == FINETUNE else self._made_up(number),
-            lambda step: learning_rate(step, self.steps),
-            lambda done, _: tell(done / self.steps),
+            self._spoken(number, trainer, steps) if self.kind == FINETUNE else self._made_up(number, steps),
+            lambda step: learning_rate(step, steps),
+            lambda done, _: tell(done / steps),
             f"recovery {number}",
         )
 
@@ -99,15 +103,15 @@ class Recovery:
         teacher = self.full if recipe.teacher_weight else None
         return objective(recipe, model, self.facts.tokens, teacher)
 
-    def _made_up(self, number: int) -> list[Callable[[], Any]]:
+    def _made_up(self, number: int, steps: int) -> list[Callable[[], Any]]:
         """Prior clips with what the full model says of them, all batches of one shape."""
-        sets = -(-self.steps // len(self._set(0)))
+        sets = -(-steps // len(self._set(0)))
         order: list[tuple[int, int]] = []
         rng = np.random.default_rng([self.seed, number])
-        while len(order) < self.steps:
+        while len(order) < steps:
             places = [(i, j) for i in range(min(sets, MOST_SETS)) for j in range(len(self._set(0)))]
             order += [places[k] for k in rng.permutation(len(places))]
-        return [lambda i=i, j=j: self._set(i)[j] for i, j in order[: self.steps]]  # type: ignore[misc]
+        return [lambda i=i, j=j: self._set(i)[j] for i, j in order[:steps]]  # type: ignore[misc]
 
     def _set(self, index: int) -> list[Any]:
         """One draw of prior clips, batch by batch; kept, since every recovery comes back to it."""
@@ -155,7 +159,7 @@ class Recovery:
         said = tuple(ops.convert_to_numpy(one) for one in self.full([features, mask, tokens], training=False))
         return Taught((features, mask, tokens), said, (mask, valid))
 
-    def _spoken(self, number: int, trainer: Any) -> list[Callable[[], Any]]:
+    def _spoken(self, number: int, trainer: Any, steps: int) -> list[Callable[[], Any]]:
         from tflite_asr.training.data import Corpus, training_batches
         from tflite_asr.training.objective import fed_by
 
@@ -166,12 +170,12 @@ class Recovery:
             self._corpora = [Corpus(one, frontend, tokens, self.cache) for one in self.manifests]
         found: list[Callable[[], Any]] = []
         epoch = 1000 * number
-        while len(found) < self.steps:
+        while len(found) < steps:
             found += training_batches(
                 self._corpora, self.recipe, frontend, self.facts.subsampling, tokens.blank_id, epoch
             )
             epoch += 1
-        return fed_by(trainer, found[: self.steps])
+        return fed_by(trainer, found[:steps])
 
 
 def cut(clips: Sequence[np.ndarray], frames: int) -> list[np.ndarray]:
