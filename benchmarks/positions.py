@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tflite_asr.audio import read_audio
+from tflite_asr.errors import TfliteAsrError
 from tflite_asr.manifest import Utterance, read_manifest
 from tflite_asr.measure.wer import ErrorCounts, bootstrap_interval, paired_difference, word_errors
 from tflite_asr.pipeline import export
@@ -124,8 +125,11 @@ def table(rows: Sequence[dict[str, Any]]) -> Table:
 @click.option("--json", "json_path", help="Write the rows here.")
 def main(models: tuple[str, ...], manifests: tuple[str, ...], work: str, json_path: str | None) -> None:
     """Judge encoder-decoder MODELs by length of the utterance."""
-    clips = [utterance for manifest in manifests for utterance in read_manifest(manifest)]
-    rows = measure(models, clips, Path(work))
+    try:
+        clips = [utterance for manifest in manifests for utterance in read_manifest(manifest)]
+        rows = measure(models, clips, Path(work))
+    except TfliteAsrError as error:
+        raise click.ClickException(str(error)) from None
     Console(width=None if Console().is_terminal else 130).print(table(rows))
     if json_path:
         Path(json_path).write_text(json.dumps(rows, indent=1) + "\n")

@@ -21,6 +21,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from tflite_asr.errors import TfliteAsrError
 from tflite_asr.measure.bench import bench
 from tflite_asr.measure.evaluate import evaluate
 from tflite_asr.measure.evaluation import Evaluation, compare
@@ -119,7 +120,10 @@ def main(
     full: Evaluation | None = None
     for which, scheme in ARMS:
         of = model if which == "full" else slimmed
-        row, heard = arm(which, scheme, of, manifests, window, core, seed, folder, full)
+        try:
+            row, heard = arm(which, scheme, of, manifests, window, core, seed, folder, full)
+        except TfliteAsrError as error:
+            raise click.ClickException(str(error)) from None
         full = full or heard
         rows.append(row)
     Console(width=None if Console().is_terminal else 170).print(table(rows))

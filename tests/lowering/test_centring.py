@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import keras
 import numpy as np
@@ -169,6 +170,47 @@ def test_frames_may_move_and_vanish_on_the_way():
     lowered = lower(model, [[feed["x"], feed["mask"]] for feed in feeds])
     assert centred_norms(lowered) == {"norm", "last"}
     assert largest_difference(model, lowered, feeds) < 1e-5
+
+
+def masked_by(kind: str) -> keras.Model:
+    """Frames hidden by what a product makes of another input."""
+    x, other = keras.Input(SHAPE, name="x"), keras.Input((7,), name="other")
+    mask = Dense(20)(other)
+    if kind == "relu":
+        mask = Activation("relu")(mask)
+    if kind == "sum":
+        mask = Add()([LayerNormalization()(Dense(20)(other)), mask])
+    y = Mask(name="hide")(Dense(24)(x), mask)
+    return randomised(keras.Model([x, other], Dense(5)(LayerNormalization(name="last")(y))))
+
+
+def channels_first(kind: str) -> keras.Model:
+    """The last axis, which the norm looks along, is of frames."""
+    x = keras.Input((24, 20), name="x")
+    if kind == "conv":
+        y = Conv1D(24, 3, padding="same", data_format="channels_first")(x)
+    else:
+        y = ZeroPadding1D(2, data_format="channels_first")(Dense(20)(x))
+    return randomised(keras.Model(x, Dense(5)(LayerNormalization(name="last")(y))))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("fed", [False, True])
+@pytest.mark.parametrize(
+    "model",
+    [
+        *(partial(masked_by, kind) for kind in ("product", "relu", "sum")),
+        *(partial(channels_first, kind) for kind in ("conv", "pad")),
+        lambda: randomised(keras.Model(x := keras.Input(SHAPE), LayerNormalization()(Dense(8)(x)))),
+    ],
+    ids=["mask", "relu mask", "mask of a sum", "conv of frames", "pad of channels", "one place"],
+)
+def test_what_only_looks_like_a_stream_keeps_the_function(model, fed, batch):
+    made = model()
+    rng = np.random.default_rng(0)
+    given = [rng.standard_normal((batch, *tensor.shape[1:])).astype(np.float32) for tensor in made.inputs]
+    lowered = lower(made, [given] if fed else [])
+    np.testing.assert_allclose(np.asarray(lowered(given)), np.asarray(made(given)), atol=1e-4)
 
 
 @pytest.mark.parametrize("positions", ["none", "sinusoidal"])

@@ -135,8 +135,10 @@ def test_changed_arguments_are_refused_in_one_line(checkpoint: Path, tmp_path: P
         StudyFolder(out, {"steps": 3, "seed": 0})
     StudyFolder(out, {"steps": 2, "seed": 0}).begin()
     (out / "study.json").write_text("{")
-    with pytest.raises(TfliteAsrError, match=r"study.json: is damaged"):
-        StudyFolder(out, {"steps": 2, "seed": 0})
+    for text in ("{", "[]", "null", "{}"):
+        (out / "study.json").write_text(text)
+        with pytest.raises(TfliteAsrError, match=r"study.json: is damaged \(.*\); give another --out"):
+            StudyFolder(out, {"steps": 2, "seed": 0})
 
 
 @pytest.mark.parametrize(

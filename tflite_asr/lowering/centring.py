@@ -21,6 +21,7 @@ from tflite_asr.lowering.replacement import Replacement, consumers, producer
 from tflite_asr.models.layers import Mask, RelativeAttention, SinusoidalPositions
 
 _SILENT_AT_INFERENCE = (keras.layers.Dropout, keras.layers.SpatialDropout1D)
+CHANNELS_FIRST = "channels_first"
 # What moves whole frames or makes them zero: a frame without a mean has none afterwards.
 _MOVE_FRAMES = (Mask, keras.layers.ZeroPadding1D, keras.layers.Cropping1D)
 
@@ -187,6 +188,8 @@ class ResidualCentring:
             return []
         readers: list[keras.Operation] = []
         for reader in consumers(operation):
+            if not takes_as_stream(reader, operation):
+                return []
             if keeps_centred(reader):
                 further = self._readers(reader)
                 if not further:
@@ -227,6 +230,16 @@ def is_sum(operation: keras.Operation) -> bool:
     return len(tensors) > 1 and len({tuple(tensor.shape) for tensor in tensors}) == 1
 
 
+def takes_as_stream(reader: keras.Operation, operation: keras.Operation) -> bool:
+    """Whether what `operation` gives is what `reader` works on, and not a mask or a position beside it."""
+    if not isinstance(reader, (Mask, SinusoidalPositions)):
+        return True
+    given = [
+        tensor._keras_history.operation for node in reader._inbound_nodes for tensor in node.input_tensors[1:]
+    ]
+    return operation not in given
+
+
 def adds_positions(operation: keras.Operation) -> bool:
     """Whether it is a layer of sinusoids, called once."""
     return isinstance(operation, SinusoidalPositions) and len(operation._inbound_nodes) == 1
@@ -246,6 +259,8 @@ def writes(operation: keras.Operation) -> bool:
     """A product, or a table that is looked up, whose output channels can be centred in its weights."""
     if len(operation._inbound_nodes) != 1:
         return False
+    if getattr(operation, "lora_enabled", False) or getattr(operation, "data_format", None) == CHANNELS_FIRST:
+        return False
     if type(operation) in (RelativeAttention, keras.layers.Embedding):
         return True
     kinds = (keras.layers.Dense, keras.layers.Conv1D)
@@ -255,7 +270,7 @@ def writes(operation: keras.Operation) -> bool:
 def keeps_centred(operation: keras.Operation) -> bool:
     """Whether a frame whose channels have no mean has none after it, and channels stay apart."""
     if isinstance(operation, (*_SILENT_AT_INFERENCE, *_MOVE_FRAMES)):
-        return True
+        return getattr(operation, "data_format", None) != CHANNELS_FIRST
     scales = type(operation) is keras.layers.Rescaling and np.ndim(operation.scale) == 0
     return scales and np.ndim(operation.offset) == 0 and operation.offset == 0
 

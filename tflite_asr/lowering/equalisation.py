@@ -34,6 +34,7 @@ from tflite_asr.lowering.centring import (
     is_sum,
     keeps_centred,
     source_of,
+    takes_as_stream,
     terms_of,
     writes,
     written_by,
@@ -104,7 +105,7 @@ def _stays_inside(stream: Stream) -> bool:
 def _readers(operation: keras.Operation) -> Iterator[keras.Operation]:
     """Who reads what `operation` gives, through what keeps it centred."""
     for reader in consumers(operation):
-        if keeps_centred(reader):
+        if keeps_centred(reader) and takes_as_stream(reader, operation):
             yield from _readers(reader)
         else:
             yield reader
@@ -135,10 +136,10 @@ def channel_scales(model: keras.Model, feeds: Iterable[Feed]) -> list[tuple[Stre
     watched = {one.name: one.output for stream in found for one in stream.observed()}
     if not watched:
         return []
-    look = keras.Model(model.inputs, list(watched.values()))
+    look = keras.Model(model.inputs, watched)
     reach: dict[str, Any] = dict.fromkeys(watched, 0.0)
     for feed in feeds:
-        for name, values in zip(watched, look(list(feed), training=False), strict=True):
+        for name, values in look(list(feed), training=False).items():
             values = np.abs(np.asarray(values))
             reach[name] = np.maximum(reach[name], values.max(axis=tuple(range(values.ndim - 1))))
     reaches = [(stream, stream.reach(reach)) for stream in found]

@@ -90,9 +90,18 @@ def read_json(path: Path) -> Any:
         TfliteAsrError: a damaged file.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise TfliteAsrError(f"{path}: is damaged ({error}); remove it and run again") from error
+        raise TfliteAsrError(f"{path}: is damaged ({error}); {_mend(path)}") from error
+    if not isinstance(values, dict) or not values:
+        raise TfliteAsrError(f"{path}: is damaged (holds no record); {_mend(path)}")
+    return values
+
+
+def _mend(path: Path) -> str:
+    if path.name == STUDY:
+        return "give another --out"
+    return f"remove {path.parent if path.name == 'result.json' else 'it'} and run again"
 
 
 def _same(file: Path, asked: Mapping[str, Any]) -> None:

@@ -149,7 +149,8 @@ class Descent:
         return ended == "met" and bool(steps) and self.last_steps > 0 and not done
 
     def _ended(self, steps: Sequence[dict[str, Any]], now: Measured) -> str:
-        if steps and not steps[-1]["accepted"]:
+        drops = [one for one in steps if one["path"]]  # the last recovery takes nothing away that was met
+        if drops and not drops[-1]["accepted"]:
             return "wer"
         return "met" if self.budget.met(now.parameters, now.macs) else ""
 
