@@ -91,6 +91,8 @@ def _agreement(axis: Any, study: Row) -> None:
     rows, base = study["rows"], study["full"]["wer"]
     kl = [max(row["kl"], LEAST_KL) for row in rows]
     axis.semilogx(kl, [100 * (row["wer"] - base) for row in rows], "o", color=ALONE, markersize=3)
+    if max(kl) >= 10 * min(kl):  # else there may be no whole power to read the axis by
+        axis.xaxis.set_minor_formatter("")
     axis.set_xlabel("KL, nats a frame, synthetic inputs")
     axis.set_ylabel("dev WER, points above the full model")
     if found := study["agreement"]:
