@@ -87,6 +87,12 @@ def drop(model: str, drop: tuple[str, ...], out: str, overwrite: bool, json_path
     help="Damage of a drop: divergence on synthetic inputs, or dev WER.",
 )
 @click.option(
+    "--rank-wer/--no-rank-wer",
+    default=True,
+    show_default=True,
+    help="Whether the dev speech ranks too, or judges the drops alone.",
+)
+@click.option(
     "--recover",
     type=click.Choice(["distil", "finetune", "none"]),
     default="distil",
@@ -102,6 +108,16 @@ def drop(model: str, drop: tuple[str, ...], out: str, overwrite: bool, json_path
     default=0,
     show_default=True,
     help="Of one more recovery when the target is met.",
+)
+@click.option(
+    "--at-once",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Modules to drop before each recovery.",
+)
+@click.option(
+    "--rate", type=float, default=3e-4, show_default=True, help="Highest learning rate of a recovery."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--cache", default="build/features", show_default=True, help="Folder of cached features.")
@@ -130,11 +146,14 @@ def study(
     target_macs: float | None,
     max_wer_rise: float | None,
     score: str,
+    rank_wer: bool,
     recover: str,
     manifests: tuple[str, ...],
     recipe: str | None,
     steps: int,
     last_steps: int,
+    at_once: int,
+    rate: float,
     seed: int,
     cache: str,
     plot_path: str | None,
@@ -159,11 +178,14 @@ def study(
             target_macs=target_macs,
             max_wer_rise=max_wer_rise,
             score=score,
+            rank_wer=rank_wer,
             recover=recover,
             manifests=manifests,
             recipe=recipe,
             steps=steps,
             last_steps=last_steps,
+            at_once=at_once,
+            rate=rate,
             seed=seed,
             cache=cache,
             progress=tell,

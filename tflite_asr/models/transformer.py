@@ -56,7 +56,7 @@ class TransformerConfig:
     dropped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "dropped", self._with_whole_attentions(tuple(self.dropped)))
+        object.__setattr__(self, "dropped", self._with_whole_modules(tuple(self.dropped)))
         for field in fields(self):
             value, least = (
                 getattr(self, field.name),
@@ -96,13 +96,19 @@ class TransformerConfig:
         """Tokens that a window of `frames` feature frames has room for, the end among them."""
         return max(16, -(-frames // self.frames_per_token))
 
-    def _with_whole_attentions(self, dropped: tuple[str, ...]) -> tuple[str, ...]:
-        """`dropped` with an attention in the place of its heads where all of them are there."""
-        holders = dict.fromkeys(path.rsplit(".", 1)[0] for path in dropped if ".head" in path)
-        for holder in holders:
-            heads = {f"{holder}.head{head}" for head in range(self.heads)}
-            if heads <= set(dropped):
-                dropped = (*(path for path in dropped if path not in heads), holder)
+    @property
+    def parts(self) -> dict[str, int]:
+        """Into how many parts modules of a kind can be dropped: heads of an attention, and groups of `dim` hidden
+        units of a feed-forward."""
+        return {"head": self.heads, "units": self.feed_forward_multiplier}
+
+    def _with_whole_modules(self, dropped: tuple[str, ...]) -> tuple[str, ...]:
+        """`dropped` with a module in the place of its parts where all of them are there."""
+        for part, count in self.parts.items():
+            for holder in dict.fromkeys(path.rsplit(".", 1)[0] for path in dropped if f".{part}" in path):
+                every = {f"{holder}.{part}{index}" for index in range(count)}
+                if every <= set(dropped):
+                    dropped = (*(path for path in dropped if path not in every), holder)
         return dropped
 
     def has(self, path: str) -> bool:
@@ -110,19 +116,22 @@ class TransformerConfig:
         parts = path.split(".")
         return not {".".join(parts[:count]) for count in range(1, len(parts) + 1)} & set(self.dropped)
 
-    def kept_heads(self, attention: str) -> list[int]:
-        """Heads of an attention (`encoder.block0.mhsa`) that are not dropped."""
-        return [head for head in range(self.heads) if f"{attention}.head{head}" not in self.dropped]
+    def kept_parts(self, path: str) -> list[int]:
+        """Heads of an attention (`encoder.block0.mhsa`), or groups of units of a feed-forward (`encoder.block0.ff`),
+        that are not dropped."""
+        part = "units" if path.endswith(".ff") else "head"
+        return [index for index in range(self.parts[part]) if f"{path}.{part}{index}" not in self.dropped]
 
-    def kept_channels(self, attention: str) -> list[int]:
-        """Inner channels that these heads have."""
-        size = self.dim // self.heads
-        return [head * size + channel for head in self.kept_heads(attention) for channel in range(size)]
+    def kept_channels(self, path: str) -> list[int]:
+        """Inner channels that these have."""
+        size = self.dim if path.endswith(".ff") else self.dim // self.heads
+        return [part * size + channel for part in self.kept_parts(path) for channel in range(size)]
 
     def module_paths(self) -> list[str]:
         """Every path that can be put into `dropped` and is still built, modules before what they hold."""
         heads = [f"head{head}" for head in range(self.heads)]
-        feed_forward = ["norm", "dense1.bias", "dense2.bias"]
+        units = [f"units{group}" for group in range(self.feed_forward_multiplier)]
+        feed_forward = ["norm", *units, "dense1.bias", "dense2.bias"]
         projections = ["query.bias", "key.bias", "value.bias", "out.bias"]
         paths = []
         for stage in range(1, self.stages + 1):
@@ -250,7 +259,7 @@ def decode_step_of(model: keras.Model, config: TransformerConfig) -> keras.Model
             query, *new = net.projected(x, f"{block}.mhsa")
             for name, one in zip((f"keys{index}", f"values{index}"), new, strict=True):
                 moved_on(name, state(name, None, inner), one)
-            heads = AttentionHeads(len(config.kept_heads(f"{block}.mhsa")), name=f"{block}.mhsa.heads")
+            heads = AttentionHeads(len(config.kept_parts(f"{block}.mhsa")), name=f"{block}.mhsa.heads")
             mixed = heads(query, outputs[f"keys{index}"], outputs[f"values{index}"], inputs["history"])
             x = net.attended(x, mixed, f"{block}.mhsa")
         if net.has(f"{block}.cross"):
@@ -358,7 +367,7 @@ class _Builder:
                 attention = self.layer(
                     RelativeAttention,
                     f"{path}.attention",
-                    heads=len(config.kept_heads(path)),
+                    heads=len(config.kept_parts(path)),
                     key_dim=config.dim // config.heads,
                     use_bias=self.has(f"{path}.attention.bias"),
                 )
@@ -399,9 +408,7 @@ class _Builder:
     def feed_forward(self, x: Any, path: str) -> Any:
         if not self.has(path):
             return x
-        y = self.dense(self.config.dim * self.config.feed_forward_multiplier, f"{path}.dense1")(
-            self.norm(x, f"{path}.norm")
-        )
+        y = self.dense(len(self.config.kept_channels(path)), f"{path}.dense1")(self.norm(x, f"{path}.norm"))
         y = self.drop(self.layer(keras.layers.Activation, f"{path}.relu", "relu")(y), f"{path}.inner")
         return self.add(x, self.dense(self.config.dim, f"{path}.dense2")(y), path)
 
@@ -449,7 +456,7 @@ class _Builder:
         return query, *self.keys_values(normed, path)
 
     def attention(self, path: str, causal: bool = False) -> Any:
-        return self.layer(AttentionHeads, f"{path}.heads", len(self.config.kept_heads(path)), causal=causal)
+        return self.layer(AttentionHeads, f"{path}.heads", len(self.config.kept_parts(path)), causal=causal)
 
     def attended(self, x: Any, mixed: Any, path: str) -> Any:
         return self.add(x, self.dense(self.config.dim, f"{path}.out")(mixed), path)

@@ -77,7 +77,7 @@ def _pareto(axis: Any, study: Row, quantity: str, heard: bool) -> None:
         )
         for one in steps:
             axis.annotate(
-                one["path"].removeprefix("encoder.") or "recovered",
+                _label(one["path"]),
                 (one[quantity] / 1e6, height(one)),
                 fontsize=7,
                 xytext=(3, 3),
@@ -85,6 +85,13 @@ def _pareto(axis: Any, study: Row, quantity: str, heard: bool) -> None:
             )
     axis.set_xlabel(AXES[quantity])
     axis.set_ylabel("dev WER, %" if heard else "KL to the full model, nats a frame")
+
+
+def _label(path: str) -> str:
+    """Of a drop, which may be of several modules."""
+    if "," in path:
+        return f"{path.count(',') + 1} modules"
+    return path.removeprefix("encoder.") or "recovered"
 
 
 def _agreement(axis: Any, study: Row) -> None:

@@ -100,7 +100,7 @@ def _drops(study: Row) -> Table:
     names += ["WER %,\ncontrol's", "points above\n(95 %)"] if heard else []
     table = _table(f"one after the other, {how}", names)
     for one in study["steps"]:
-        name = one["path"] or f"recovered, {one['steps']} steps more"
+        name = one["path"].replace(",", ", ") or f"recovered, {one['steps']} steps more"
         cells = [
             name if one["accepted"] else f"({name})",
             _percents(one["parameters"], one["macs"], full),

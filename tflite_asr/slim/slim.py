@@ -95,7 +95,7 @@ def carry_weights(
 ) -> None:
     """Copy every weight of `target` from the weight of `source` with the same layer and name.
 
-    configs: of both; of an attention that lost heads, the channels of those that are left are copied.
+    configs: of both; of a module that lost heads or groups of units, the channels of those that are left are copied.
 
     Raises:
         TfliteAsrError: a weight of `target` that `source` lacks or has in another shape; a weight of `source` that
@@ -107,7 +107,7 @@ def carry_weights(
         if path not in ours:
             raise TfliteAsrError(f"{source.name}: has no weight {path}; its facts describe another model")
         value = np.asarray(keras.ops.convert_to_numpy(ours[path]))
-        values[path] = _of_kept_heads(path, value, tuple(weight.shape), configs)
+        values[path] = _of_kept_parts(path, value, tuple(weight.shape), configs)
         if values[path].shape != tuple(weight.shape):
             raise TfliteAsrError(
                 f"{source.name}: weight {path} is {values[path].shape}, "
@@ -122,10 +122,10 @@ def carry_weights(
         weight.assign(values[path])
 
 
-def _of_kept_heads(
+def _of_kept_parts(
     path: str, value: np.ndarray, shape: tuple[int, ...], configs: tuple[Any, Any] | None
 ) -> np.ndarray:
-    """A weight of an attention without the channels of heads that the second config lacks; any other as it is."""
+    """A weight of a module without the channels of the parts that the second config lacks; any other as it is."""
     if configs is None or not hasattr(configs[0], "kept_channels") or len(shape) != value.ndim:
         return value
     before, after = (config.kept_channels(path.rsplit(".", 2)[0]) for config in configs)

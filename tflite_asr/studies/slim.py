@@ -25,7 +25,7 @@ from tflite_asr.pipeline.model_files import FLATBUFFER
 from tflite_asr.studies.slim_folder import StudyFolder, read_json
 from tflite_asr.studies.slim_greedy import Budget, Descent
 from tflite_asr.studies.slim_ranking import Measured, agreement, rows_of, without
-from tflite_asr.studies.slim_recovery import DISTIL, FINETUNE, NONE, RECOVERIES, Recovery
+from tflite_asr.studies.slim_recovery import DISTIL, FINETUNE, NONE, RATE, RECOVERIES, Recovery
 from tflite_asr.studies.slim_speech import DevSpeech
 from tflite_asr.training.recipe import Recipe
 
@@ -79,11 +79,14 @@ def slim_study(
     target_macs: float | None = None,
     max_wer_rise: float | None = None,
     score: str = "kl",
+    rank_wer: bool = True,
     recover: str = DISTIL,
     manifests: Sequence[str | Path] = (),
     recipe: str | Path | None = None,
     steps: int = 300,
     last_steps: int = 0,
+    at_once: int = 1,
+    rate: float = RATE,
     seed: int = 0,
     cache: str | Path = "build/features",
     progress: Progress | None = None,
@@ -99,10 +102,14 @@ def slim_study(
         target_params, target_macs: what is to be left: below 1 a fraction of the full model's, else a number.
         max_wer_rise: points of dev WER above the control, at most.
         score: damage by "kl" or, with dev speech, by "wer".
+        rank_wer: whether dev speech is heard by every model of the ranking too; else it judges the full model and the
+            drops alone.
         recover: "distil" (from the full model, on synthetic inputs), "finetune" (on `manifests`) or "none".
         manifests, recipe, cache: for fine-tuning, as `train` takes them.
         steps: of each recovery.
         last_steps: of one more recovery when the budget is met; a study that ended goes on with it.
+        at_once: modules that are dropped before each recovery, each the least damaging after those before it.
+        rate: highest learning rate of a recovery.
         seed: of synthetic inputs, order, augmentation and bootstraps.
         progress: called with (stage, fraction done).
 
@@ -117,11 +124,14 @@ def slim_study(
         target_macs,
         max_wer_rise,
         score,
+        rank_wer,
         recover,
         trained,
         recipe,
         steps,
         last_steps,
+        at_once,
+        rate,
         seed,
     )
     path = model_path(model)
@@ -140,11 +150,14 @@ def slim_study(
         "target_macs": target_macs,
         "max_wer_rise": max_wer_rise,
         "score": score,
+        "rank_wer": rank_wer,
         "recover": recover,
         "manifest": [str(one) for one in trained],
         "manifest_sha256": [hashlib.sha256(one.read_bytes()).hexdigest() for one in trained],
         "recipe": asdict(Recipe.read(recipe)) if recipe else None,
         "steps": steps,
+        "at_once": at_once,
+        "rate": rate,
         "seed": seed,
         "versions": {package: metadata.version(package) for package in _PACKAGES},
     }
@@ -175,12 +188,12 @@ def slim_study(
         if progress:
             progress(stage, share * done)
 
-    full, found = _rank(full_model, facts, chosen, reference, speech, folder, ranking)
+    full, found = _rank(full_model, facts, chosen, reference, (speech, speech if rank_wer else None), folder, ranking)
     dropped: list[dict[str, Any]] = []
     ended = ""
     if budget:
         given = Recipe.read(recipe) if recipe else None
-        recovery = Recovery(recover, steps, full_model, facts, seed, given, trained, Path(cache))
+        recovery = Recovery(recover, steps, full_model, facts, seed, given, trained, Path(cache), rate)
         needed = budget.missing(full.parameters, full.macs)
 
         def descending(stage: str, now: Measured, part: float) -> None:
@@ -202,6 +215,7 @@ def slim_study(
             seed,
             descending,
             last_steps,
+            at_once,
         )
         dropped, ended = descent.run()
     accepted = [place for place, one in zip(folder.candidates, dropped, strict=False) if one["accepted"]]
@@ -249,17 +263,20 @@ def _rank(
     facts: ModelFacts,
     chosen: Sequence[str],
     reference: Any,
-    speech: DevSpeech | None,
+    speech: tuple[DevSpeech | None, DevSpeech | None],
     folder: StudyFolder,
     progress: Progress,
 ) -> tuple[Measured, list[Measured]]:
-    """The full model, and every module dropped alone; what lies in the folder is not done again."""
+    """The full model, and every module dropped alone; what lies in the folder is not done again.
+
+    speech: that the full model hears, and that the others do.
+    """
     found = []
     for number, path in enumerate(("", *chosen)):
         kept = folder.ranked(number, path)
         if not kept.is_file():
             progress(f"without {path}" if path else "the full model", number / (len(chosen) + 1))
-            _, _, one = without(model, facts, path, reference, speech)
+            _, _, one = without(model, facts, path, reference, speech[bool(path)])
             folder.write(kept, one.to_dict())
         found.append(Measured.from_dict(read_json(kept)))
     return found[0], found[1:]
@@ -271,11 +288,14 @@ def _check(
     target_macs: float | None,
     max_wer_rise: float | None,
     score: str,
+    rank_wer: bool,
     recover: str,
     manifests: Sequence[Path],
     recipe: Any,
     steps: int,
     last_steps: int,
+    at_once: int,
+    rate: float,
     seed: int,
 ) -> None:
     """Refuse at once what does not go together."""
@@ -291,6 +311,8 @@ def _check(
     if not dev and (max_wer_rise is not None or score == "wer"):
         named = "--max-wer-rise" if max_wer_rise is not None else "--score wer"
         raise TfliteAsrError(f"{named}: there is no word error rate without speech; give --dev MANIFEST")
+    if score == "wer" and not rank_wer:
+        raise TfliteAsrError("--no-rank-wer: drops are chosen by WER; leave it out, or give --score kl")
     if recover == FINETUNE and not manifests:
         raise TfliteAsrError("--recover finetune: nothing to train on; give --manifest MANIFEST")
     for name, given in (("--manifest", manifests), ("--recipe", recipe)):
@@ -303,6 +325,10 @@ def _check(
     if last_steps and (recover == NONE or (target_params is None and target_macs is None)):
         lacks = "--recover distil or finetune" if recover == NONE else "--target-params or --target-macs"
         raise TfliteAsrError(f"--last-steps {last_steps}: is recovery when a target is met; give {lacks} too")
+    if at_once < 1:
+        raise TfliteAsrError(f"--at-once {at_once}: give 1 or more")
+    if not 0 < rate < 1:
+        raise TfliteAsrError(f"--rate {rate:g}: give a learning rate above 0 and below 1, such as {RATE:g}")
     if seed < 0:
         raise TfliteAsrError(f"--seed {seed}: give 0 or more")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -79,6 +81,7 @@ class Descent:
         reference: `tflite_asr.slim.Reference` of the full model.
         tell: called with (stage, the model so far, share of this step).
         last_steps: of one more recovery when the budget is met, of the model and of its control; 0 for none.
+        at_once: modules that are dropped, one after the other, before each recovery.
     """
 
     folder: StudyFolder
@@ -93,6 +96,7 @@ class Descent:
     seed: int
     tell: Callable[[str, Measured, float], None]
     last_steps: int = 0
+    at_once: int = 1
 
     def run(self) -> tuple[list[dict[str, Any]], str]:
         """Drop until the budget is met or nothing is left to drop; what is complete in the folder is not done again.
@@ -130,7 +134,7 @@ class Descent:
                 control = self._copy_of_full()
             record |= self._control(control, now, number, record["steps"])
             pair = {MODEL: (model, facts), CONTROL: (control, self.facts)}
-            self.folder.keep(number, now.path or LAST, pair, record)
+            self.folder.keep(number, _name(now.path), pair, record)
             steps.append(record)
         return steps, ended
 
@@ -155,28 +159,61 @@ class Descent:
         return "met" if self.budget.met(now.parameters, now.macs) else ""
 
     def _choose(self, model: Any, facts: ModelFacts, now: Measured) -> Measured | None:
-        """The module whose loss does the least damage for what it saves."""
+        """What the model comes to without the modules of the next drop; `path` names them all, as `slim` takes them.
+        None where nothing is left to drop.
+
+        Each is the one whose loss does the least damage for what it saves. For the first of them every module is tried.
+        For the others only those are tried again that look better, by what they did before, than one that has been:
+        what is dropped makes the rest be missed more, seldom less (the lazy greedy search of Minoux 1978).
+        """
+        from tflite_asr.slim import slim
+
+        paths: list[str] = []
+        waiting = [
+            (*self._worth(one, now), place, 0, one)
+            for place, one in enumerate(self.alone if not now.path else self._without_each(model, facts, now))
+        ]
+        heapq.heapify(waiting)
+        while waiting:
+            *_, place, after, one = heapq.heappop(waiting)
+            if after < len(paths):
+                if one.path in self._left(facts):
+                    one = self._without(model, facts, now, one.path, len(paths) / self.at_once)
+                    heapq.heappush(waiting, (*self._worth(one, now), place, len(paths), one))
+                continue
+            if self._worth(one, now)[0] == math.inf:
+                break
+            paths.append(one.path)
+            now = one
+            if len(paths) == self.at_once or self.budget.met(now.parameters, now.macs):
+                break
+            model, facts, _ = slim(model, facts, one.path)
+        return replace(now, path=",".join(paths)) if paths else None
+
+    def _worth(self, one: Measured, now: Measured) -> tuple[float, float]:
+        """Damage for what is saved, and less the more is saved; the smaller the better, infinite for no saving."""
+        saved = saving(one, now, self.full, self.budget)
+        return (damage(one, now, self.budget.score) / saved, -saved) if saved > 0 else (math.inf, 0.0)
+
+    def _left(self, facts: ModelFacts) -> list[str]:
+        """What may go and is still there, in the model's order."""
         from tflite_asr.slim import module_paths
         from tflite_asr.slim.slim import model_config
 
-        found = list(self.alone) if now is self.full else []
-        if not found:
-            chosen = {one.path for one in self.alone}
-            paths = [path for path in module_paths(model_config(facts)) if path in chosen]
-            speech = self.speech if self.budget.score == "wer" else None
-            for number, path in enumerate(paths):
-                drops = f"{len(now.dropped)} drop{'s' if len(now.dropped) > 1 else ''}"
-                self.tell(f"after {drops}: without {path}?", now, number / len(paths))
-                found.append(without(model, facts, path, self.reference, speech)[2])
-        best: tuple[tuple[float, float], Measured] | None = None
-        for one in found:
-            saved = saving(one, now, self.full, self.budget)
-            if saved <= 0:
-                continue
-            key = (damage(one, now, self.budget.score) / saved, -saved)
-            if best is None or key < best[0]:
-                best = key, one
-        return best[1] if best else None
+        may = {one.path for one in self.alone}
+        return [path for path in module_paths(model_config(facts)) if path in may]
+
+    def _without_each(self, model: Any, facts: ModelFacts, now: Measured) -> list[Measured]:
+        paths = self._left(facts)
+        return [
+            self._without(model, facts, now, path, number / len(paths)) for number, path in enumerate(paths)
+        ]
+
+    def _without(self, model: Any, facts: ModelFacts, now: Measured, path: str, done: float) -> Measured:
+        drops = f"{len(now.dropped)} drop{'s' if len(now.dropped) > 1 else ''}"
+        self.tell(f"after {drops}: without {path}?", now, done)
+        speech = self.speech if self.budget.score == "wer" else None
+        return without(model, facts, path, self.reference, speech)[2]
 
     def _drop(
         self, model: Any, facts: ModelFacts, chosen: Measured, number: int
@@ -240,3 +277,9 @@ class Descent:
         from tflite_asr.slim import slim
 
         return slim(self.model, self.facts, "")[0]
+
+
+def _name(path: str) -> str:
+    """Of a candidate's folder: the first module and how many more."""
+    first, *others = path.split(",")
+    return (first or LAST) + (f"+{len(others)}" if others else "")

@@ -15,7 +15,7 @@ from tflite_asr.training.recipe import Augmentation, Recipe
 
 DISTIL, FINETUNE, NONE = "distil", "finetune", "none"
 RECOVERIES = (DISTIL, FINETUNE, NONE)
-RATE = 3e-4  # at the top: a fifth of what conformer-ctc was trained with
+RATE = 3e-4  # at the top, unless another is asked for: a fifth of what conformer-ctc was trained with
 WARMUP = 0.1  # of the steps; from there a linear fall to zero
 # Made-up clips are cut and padded to one shape: a second one is traced anew, 25 s of a core for six Conformer blocks.
 CLIPS, SECONDS = 4, 4.0
@@ -25,10 +25,10 @@ RECIPE = Recipe("recovery", batch_seconds=24.0, augmentation=Augmentation(from_e
 Tell = Callable[[float], None]
 
 
-def learning_rate(step: int, steps: int) -> float:
-    """Rises over the first tenth of the steps, then falls to zero."""
+def learning_rate(step: int, steps: int, most: float = RATE) -> float:
+    """Rises to `most` over the first tenth of the steps, then falls to zero."""
     warmup = max(1.0, WARMUP * steps)
-    return RATE * min((step + 1) / warmup, (steps - step) / max(1.0, steps - warmup))
+    return most * min((step + 1) / warmup, (steps - step) / max(1.0, steps - warmup))
 
 
 class Recovery:
@@ -41,6 +41,7 @@ class Recovery:
         recipe: for fine-tuning; its batches, augmentation, decay, intermediate loss and `teacher_weight`, the full
             model's share of the loss beside the text's.
         manifests, cache: for fine-tuning; as `tflite_asr.training.loop.train` takes them.
+        rate: the highest learning rate.
     """
 
     def __init__(
@@ -53,7 +54,9 @@ class Recovery:
         recipe: Recipe | None = None,
         manifests: Sequence[Path] = (),
         cache: Path = Path("build/features"),
+        rate: float = RATE,
     ) -> None:
+        self.rate = rate
         self.kind, self.steps, self.full, self.facts, self.seed = kind, steps, full, facts, seed
         given = recipe or RECIPE
         augmentation = replace(given.augmentation, from_epoch=0)
@@ -78,11 +81,11 @@ class Recovery:
         if self.kind == NONE or not steps:
             return []
         trainer = self._trainer(model)
-        trainer.compile(optimizer=adamw(RATE, self.recipe.weight_decay, self.recipe.clip_norm))
+        trainer.compile(optimizer=adamw(self.rate, self.recipe.weight_decay, self.recipe.clip_norm))
         return run_steps(
             trainer,
             self._spoken(number, trainer, steps) if self.kind == FINETUNE else self._made_up(number, steps),
-            lambda step: learning_rate(step, steps),
+            lambda step: learning_rate(step, steps, self.rate),
             lambda done, _: tell(done / steps),
             f"recovery {number}",
         )

@@ -50,6 +50,11 @@ class CTCTrainer(keras.Model):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Nats a character: the batch's negative log-likelihood over its label count (with the intermediate's), and
         likewise the divergence from the teacher, summed over valid frames."""
+        taught = None if self.teacher is None else ops.stop_gradient(self.teacher(list(x), training=False))
+        return self.ctc_nats(x, y, y_pred, taught)
+
+    def ctc_nats(self, x, y, y_pred, taught):
+        """The loss of the model's logits, given the teacher's or None."""
         labels, label_lengths = y
         frames = ops.cast(ops.sum(x[1], axis=-1), "int32")
         count = ops.cast(ops.sum(label_lengths), "float32")
@@ -61,9 +66,8 @@ class CTCTrainer(keras.Model):
         loss = nats(logits)
         if self.weight:
             loss = (1 - self.weight) * loss + self.weight * nats(middle[0])
-        if self.teacher is None:
+        if taught is None:
             return loss
-        taught = ops.stop_gradient(self.teacher(list(x), training=False))
         distance = ops.sum(divergence(taught, logits) * x[1]) / count
         return (1 - self.teacher_weight) * loss + self.teacher_weight * distance
 

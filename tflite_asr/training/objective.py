@@ -19,17 +19,18 @@ from tflite_asr.training.sequence import SequenceTrainer
 def objective(recipe: Recipe, model: keras.Model, tokens: Tokens, teacher: keras.Model | None) -> CTCTrainer:
     """What trains the model.
 
-    teacher: a trained model of the same frames and pieces, whose CTC logits are learnt by the recipe's
-    `teacher_weight`; None without.
+    teacher: a trained model of the same frames and pieces, whose logits are learnt by the recipe's `teacher_weight`:
+        CTC's, and the decoder's where both have one; None without.
 
     Raises:
         TfliteAsrError: a block for intermediate CTC that the model has not.
     """
-    taught = (ctc_part(teacher), recipe.teacher_weight) if teacher is not None else None
+    taught = (teacher, recipe.teacher_weight) if teacher is not None else None
     if spells(model):
         weights = recipe.ctc_weight, recipe.label_smoothing
         return SequenceTrainer(model, tokens.blank_id, *weights, taught)
-    return CTCTrainer(model, tokens.blank_id, _intermediate(recipe, model), taught)
+    heard = (ctc_part(taught[0]), taught[1]) if taught else None
+    return CTCTrainer(model, tokens.blank_id, _intermediate(recipe, model), heard)
 
 
 def fed_by(trainer: CTCTrainer, batches: Sequence[Callable[[], Batch]]) -> list[Callable[[], Batch]]:

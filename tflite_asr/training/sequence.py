@@ -9,7 +9,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from tflite_asr.training.ctc import CTCTrainer
+from tflite_asr.models.transformer import spells
+from tflite_asr.training.ctc import CTCTrainer, divergence
 from tflite_asr.training.data import Batch
 
 
@@ -33,7 +34,8 @@ class SequenceTrainer(CTCTrainer):
         blank_id: CTC's blank, and the decoder's start and end.
         ctc_weight: share of the loss that is CTC's (with the teacher's, as `CTCTrainer` has it).
         label_smoothing: share of the decoder's targets that is spread over all pieces (Szegedy et al. 2016).
-        teacher: of CTC's logits, as `CTCTrainer` takes it.
+        teacher: as `CTCTrainer` takes it, of CTC's logits; an encoder-decoder, of the same tokens, is one of the
+            decoder's too, and with the same share.
     """
 
     def __init__(
@@ -65,9 +67,17 @@ class SequenceTrainer(CTCTrainer):
         training: bool = True,
     ) -> Any:
         """Nats a character, of CTC and of the decoder."""
-        ctc = super().compute_loss(x[:2], y, y_pred[0])
+        taught: Any = (None, None)
+        if self.teacher is not None:
+            said = self.teacher(list(x)[: len(self.teacher.inputs)], training=False)
+            logits = said if spells(self.teacher) else (said, None)
+            taught = [one if one is None else ops.stop_gradient(one) for one in logits]
+        ctc = self.ctc_nats(x[:2], y, y_pred[0], taught[0])
         labels, label_lengths = y
         nats = decoder_loss(y_pred[1], labels, label_lengths, self.blank_id, self.label_smoothing)
+        if taught[1] is not None:
+            distance = decoder_distance(taught[1], y_pred[1], label_lengths)
+            nats = (1 - self.teacher_weight) * nats + self.teacher_weight * distance
         return self.ctc_weight * ctc + (1 - self.ctc_weight) * nats
 
 
@@ -82,12 +92,22 @@ def decoder_loss(logits: Any, labels: Any, label_lengths: Any, end_id: int, smoo
     logits float32 [batch, longest + 1, pieces], labels int32 [batch, longest] padded with end_id, label_lengths int32
     [batch].
     """
-    longest = ops.shape(labels)[1] + 1  # unknown while TensorFlow traces batches of several lengths
     targets = ops.pad(ops.cast(labels, "int32"), ((0, 0), (0, 1)), constant_values=end_id)
-    spelled = ops.expand_dims(ops.arange(longest), 0) <= ops.expand_dims(ops.cast(label_lengths, "int32"), 1)
     log_probabilities = ops.log_softmax(logits, axis=-1)
     pieces = logits.shape[-1]
     wanted = ops.sum(log_probabilities * ops.one_hot(targets, pieces), axis=-1)
     nats = -(1 - smoothing) * wanted - smoothing * ops.mean(log_probabilities, axis=-1)
-    count = ops.cast(ops.sum(label_lengths), "float32")
-    return ops.sum(nats * ops.cast(spelled, "float32")) / count
+    return _a_label(nats, label_lengths)
+
+
+def decoder_distance(teacher: Any, logits: Any, label_lengths: Any) -> Any:
+    """Divergence from the teacher over the labels and the end after them, in nats a label; both float32
+    [batch, longest + 1, pieces]."""
+    return _a_label(divergence(teacher, logits), label_lengths)
+
+
+def _a_label(nats: Any, label_lengths: Any) -> Any:
+    """Sum over the labels and the ends, of nats [batch, longest + 1], by the number of labels."""
+    longest = ops.shape(nats)[1]  # unknown while TensorFlow traces batches of several lengths
+    spelled = ops.expand_dims(ops.arange(longest), 0) <= ops.expand_dims(ops.cast(label_lengths, "int32"), 1)
+    return ops.sum(nats * ops.cast(spelled, "float32")) / ops.cast(ops.sum(label_lengths), "float32")
