@@ -52,6 +52,8 @@ def stored(tensor: Any, values: np.ndarray) -> np.ndarray:
     values = np.reshape(values, tuple(tensor.shape))
     if tensor.type == schema.TensorType.BOOL:
         return values.astype(np.bool_)
+    if tensor.type == schema.TensorType.INT32:
+        return values.astype(np.int32)
     scale, zero_point = tensor.quantization.scale[0], tensor.quantization.zeroPoint[0]
     return np.clip(np.rint(values / scale) + zero_point, -128, 127).astype(np.int8)
 

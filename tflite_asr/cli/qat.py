@@ -7,6 +7,7 @@ the weights and ranges of the model that `export` makes of it, where float modul
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -22,7 +23,9 @@ from tflite_asr.qat.settings import RANGES
     "--out", required=True, metavar="FILE.npz", help="Weights and ranges; the state lies beside it."
 )
 @click.option(
-    "--manifest", "-m", help="Speech to train on by CTC.  [default: taught by the float model, no data]"
+    "--manifest",
+    "-m",
+    help="Speech to train on, by CTC; an encoder-decoder is taught on it.  [default: taught on synthetic inputs]",
 )
 @click.option("--steps", type=click.IntRange(1), default=300, show_default=True)
 @click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Examples a step.")
@@ -104,21 +107,23 @@ def qat(
             progress=tell,
         )
     how: dict[str, Any] = dict(trained.how)
+    rows = [row for one in how.get("signatures", [how]) for row in _rows(one, how["objective"])]
+    show(key_value_table(rows, out), json_path)
+    write_json(
+        json_path, json.dumps({"out": out, "ranges_sha256": trained.ranges.sha256, **how}, indent=1) + "\n"
+    )
+
+
+def _rows(how: Mapping[str, Any], objective: str) -> list[tuple[str, str]]:
+    """What became of one signature."""
     before, after = how["held_back"]["before"], how["held_back"]["after"]
     losses = how["losses"]
     few = max(1, len(losses) // 10)
-    rows = [
-        (
-            "trained",
-            f"{how['trained_values']:,} values of {len(trained.weights)} constants, {how['signature']}",
-        ),
-        ("loss", f"{sum(losses[:few]) / few:.4f} -> {sum(losses[-few:]) / few:.4f} ({how['objective']})"),
+    return [
+        ("trained", f"{how['trained_values']:,} values of {how['signature']}"),
+        ("loss", f"{sum(losses[:few]) / few:.4f} -> {sum(losses[-few:]) / few:.4f} ({objective})"),
         ("held-back SNR, dB", f"{before['snr_db']:.2f} -> {after['snr_db']:.2f}"),
         ("held-back argmax", f"{before['argmax']:.2%} -> {after['argmax']:.2%}"),
         ("zeros", f"{how['sparsity']:.1%}"),
         ("grids that moved at the end", f"{how['grids_moved']} of {how['grids']}"),
     ]
-    show(key_value_table(rows, out), json_path)
-    write_json(
-        json_path, json.dumps({"out": out, "ranges_sha256": trained.ranges.sha256, **how}, indent=1) + "\n"
-    )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tflite_asr.errors import TfliteAsrError
+from tflite_asr.quantize.calibrate import time_axes
 from tflite_asr.quantize.naming import op_name
 from tflite_asr.quantize.quantizer import rewrite_for_integers
 from tflite_asr.quantize.serialize import read_model, schema, text
@@ -49,7 +50,8 @@ class Graph:
     """A signature.
 
     inputs, outputs: the signature's names to those of tensors. constants: name to array, weights in TFLite's layouts.
-    shapes: of every tensor. floats: names of the float32 activations, inputs first, in the order of execution.
+    shapes: of every tensor. floats: names of the float32 activations, inputs first, in the order of execution. fixed:
+    names of constants that are others in another window.
     """
 
     signature: str
@@ -59,6 +61,7 @@ class Graph:
     constants: Mapping[str, np.ndarray]
     shapes: Mapping[str, tuple[int, ...]]
     floats: tuple[str, ...]
+    fixed: frozenset[str] = frozenset()
 
     def constants_of(self, op: Op) -> list[str]:
         """Names of its constant operands."""
@@ -73,7 +76,8 @@ class Graph:
 
         Weights and biases of products, gains and offsets a channel. What lowering put there by its own arithmetic
         stays: constants of one value (exponents, epsilons), those of several readers, and products to or from a single
-        channel (the means and variances of norms).
+        channel (the means and variances of norms). So do tables that grow with the window (positions), and those of
+        which a row is looked up.
         """
         readers, found = self.readers(), list[str]()
         for op in self.ops:
@@ -89,6 +93,7 @@ class Graph:
             if readers[name] == 1
             and self.constants[name].dtype == np.float32
             and np.ptp(self.constants[name]) > 0
+            and name not in self.fixed
         )
 
 
@@ -96,9 +101,9 @@ def _is_layer(kind: str, weights: np.ndarray) -> bool:
     return kind != "FULLY_CONNECTED" or min(weights.shape) > 1
 
 
-def read_graph(data: bytes, signature: str) -> Graph:
+def read_graph(data: bytes, signature: str, windows: Iterable[bytes] = ()) -> Graph:
     """The signature of a float flatbuffer whose tensors bear stable names, with NEG and SQUARE written as products, as
-    the quantiser writes them.
+    the quantiser writes them. windows: the flatbuffers of all windows.
 
     Raises TfliteAsrError where `data` has not that signature alone, or holds a constant that is neither float32, an
     integer nor a bool.
@@ -140,6 +145,7 @@ def read_graph(data: bytes, signature: str) -> Graph:
         constants,
         {name: _shape(tensor) for name, tensor in zip(names, graph.tensors, strict=True)},
         tuple(names[index] for index in used if graph.tensors[index].type == schema.TensorType.FLOAT32),
+        frozenset(constants) & {name for name, axes in time_axes(windows).items() if axes},
     )
 
 

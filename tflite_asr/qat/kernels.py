@@ -238,7 +238,13 @@ def _unpack(op: Op, inputs: Tensors) -> list[Any]:
 
 def _gather(op: Op, inputs: Tensors) -> list[Any]:
     axis = op.options.axis % (len(inputs[0].shape) - 1) + 1
-    return [_shaped(op, ops.take(inputs[0], np.reshape(inputs[1], -1), axis=axis))]
+    if isinstance(inputs[1], np.ndarray):
+        return [_shaped(op, ops.take(inputs[0], np.reshape(inputs[1], -1), axis=axis))]
+    if axis != 1 or inputs[0].shape[0] != 1:
+        raise TfliteAsrError(
+            f"{op.name}: computed indices look up rows of a constant table, and nothing else here"
+        )
+    return [_shaped(op, ops.take(inputs[0][0], inputs[1], axis=0))]
 
 
 KERNELS: dict[str, Kernel] = {
@@ -253,7 +259,9 @@ KERNELS: dict[str, Kernel] = {
     "SQUARED_DIFFERENCE": _elementwise(lambda one, other: ops.square(one - other)),
     "MINIMUM": _elementwise(ops.minimum),
     "MAXIMUM": _elementwise(ops.maximum),
+    "SELECT": _elementwise(ops.where),
     "SELECT_V2": _elementwise(ops.where),
+    "LESS": _elementwise(ops.less),
     "EQUAL": _elementwise(ops.equal),
     "NOT_EQUAL": _elementwise(ops.not_equal),
     "LOGICAL_AND": _elementwise(ops.logical_and),

@@ -29,9 +29,10 @@ _CHOOSES = frozenset(SAME_SCALE) - {"AVERAGE_POOL_2D"}
 class QuantisedNetwork(keras.Model):
     """A signature under 8-bit training.
 
-    Called with a list of float32 [examples, ...], one an input of the signature in its order, it gives its (only)
-    output. Weights are rounded on the scales of their last values, activations on grids that `set_grids` sets. While
-    it trains it follows the extremes of every activation on real frames.
+    Called with a list of [examples, ...], one an input of the signature in its order (tokens and positions int32, all
+    others float32), it gives its outputs in their order, one by itself. Weights are rounded on the scales of their last
+    values, activations on grids that `set_grids` sets. While it trains it follows the extremes of every activation on
+    real frames.
 
     Args:
         graph: what it computes.
@@ -174,12 +175,15 @@ class QuantisedNetwork(keras.Model):
         return Ranges(found)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """The signature's output. training: whether the extremes of activations are followed."""
+        """The signature's outputs. training: whether the extremes of activations are followed."""
         values = self.activations(list(inputs))
         if training and self._follows:
             self._follow(values)
-        (output,) = self.graph.outputs.values()
-        return ops.reshape(values[output], (-1, *self.graph.shapes[output][1:]))
+        outputs = [
+            ops.reshape(values[name], (-1, *self.graph.shapes[name][1:]))
+            for name in self.graph.outputs.values()
+        ]
+        return outputs if len(outputs) > 1 else outputs[0]
 
     def activations(self, inputs: list[Any]) -> dict[str, Any]:
         """Every computed tensor by name, [examples, ...], on its grid; what `unrounded:` is put before, as it was
@@ -187,7 +191,11 @@ class QuantisedNetwork(keras.Model):
         values: dict[str, Any] = {}
         self._ends = list(zip(*(tf.unstack(self.grids[:, end]) for end in (0, 1)), strict=True))
         for name, x in zip(self.graph.inputs.values(), inputs, strict=True):
-            x = ops.reshape(ops.cast(x, "float32"), (-1, *self.graph.shapes[name]))
+            whole = (-1, *self.graph.shapes[name])
+            if name not in self._rows:
+                values[name] = ops.reshape(ops.cast(x, "int32"), whole)
+                continue
+            x = ops.reshape(ops.cast(x, "float32"), whole)
             values[f"unrounded:{name}"] = x
             values[name] = self._on_grid(x, name)
         constants = {name: self._constant(name) for name in self._weights_by_name}
@@ -265,8 +273,8 @@ def _spans(grid: Grid | None, values: np.ndarray) -> bool:
 
 
 def _unmoved(values: np.ndarray) -> Any:
-    """A constant that is no float: what says how to move values as it is, a bool as one example."""
-    return values[None] if values.dtype == np.bool_ else values
+    """A constant that is no float: what says how to move values as it is, a bool or a single number as one example."""
+    return values[None] if values.dtype == np.bool_ or not values.ndim else values
 
 
 def _real(x: Any, axes: tuple[int, ...], share: Any) -> Any:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from tflite_asr.errors import TfliteAsrError
 
-RANGES = ("calibrated", "widest", "average")
+CALIBRATED = "calibrated"
+RANGES = (CALIBRATED, "widest", "average")
+LOGITS = "logits"  # the output that counts as a distribution
 TWO_OF_FOUR = "2:4"
 
 

@@ -18,7 +18,7 @@ from tflite_asr.errors import TfliteAsrError
 from tflite_asr.qat.batches import Examples, in_batches
 from tflite_asr.qat.graph import Graph, read_graph
 from tflite_asr.qat.network import QuantisedNetwork
-from tflite_asr.qat.settings import Settings
+from tflite_asr.qat.settings import LOGITS, Settings
 from tflite_asr.qat.twin import Twin, integer_twin, ranges_of
 from tflite_asr.quantize.calibrate import time_axes
 from tflite_asr.quantize.kept_whole import kept_whole
@@ -35,14 +35,32 @@ Tell = Callable[[int, float], None]
 Objective = Callable[[Any, Any, Any], Any]
 
 
-def toward_teacher(x: Any, y: Any, output: Any) -> Any:
-    """Nats a real frame: the divergence from what the float model said. y: (its output, mask)."""
-    said, mask = y
-    return ops.sum(divergence(said, output) * mask) / ops.sum(mask)
+def toward_teacher(graph: Graph) -> Objective:
+    """Nats a real frame, or a token: the divergence from what the float model said. y: its outputs and as many masks.
+
+    What is no logits (an encoder's memory, a decoder's caches) counts by its squared distance, in shares of its own
+    square, averaged over all such outputs.
+    """
+    names = list(graph.outputs)
+    spoken = names[0] if len(names) == 1 else LOGITS
+
+    def nats(x: Any, y: Any, outputs: Any) -> Any:
+        said, masks = y[: len(names)], y[len(names) :]
+        given = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+        loss, others = 0.0, []
+        for name, wanted, output, mask in zip(names, said, given, masks, strict=True):
+            if name == spoken:
+                loss = ops.sum(divergence(wanted, output) * mask) / ops.sum(mask)
+                continue
+            apart = ops.sum(ops.sum(ops.square(output - wanted), axis=-1) * mask)
+            others.append(apart / (ops.sum(ops.sum(ops.square(wanted), axis=-1) * mask) + 1e-9))
+        return loss + sum(others) / len(others) if others else loss
+
+    return nats
 
 
-def toward_text(blank_id: int) -> Objective:
-    """CTC's nats a character; the mask is the last input."""
+def toward_text(blank_id: int) -> Callable[[Graph], Objective]:
+    """CTC's nats a character; the mask is the last input. Raises TfliteAsrError for a graph of several outputs."""
 
     def nats(x: Any, y: Any, output: Any) -> Any:
         labels, lengths = y
@@ -51,7 +69,14 @@ def toward_text(blank_id: int) -> Objective:
             ops.sum(lengths), "float32"
         )
 
-    return nats
+    def of(graph: Graph) -> Objective:
+        if len(graph.outputs) > 1:
+            raise TfliteAsrError(
+                f"{graph.signature}: gives {', '.join(graph.outputs)}; training by text takes one output"
+            )
+        return nats
+
+    return of
 
 
 class _Trainer(keras.Model):
@@ -83,7 +108,7 @@ def train_low_bit(
     signature: str,
     ranges: Ranges,
     examples: Callable[[Graph], Examples],
-    objective: Objective,
+    objective: Callable[[Graph], Objective],
     scheme: Scheme,
     settings: Settings,
     *,
@@ -94,11 +119,11 @@ def train_low_bit(
     """Weights and ranges of all windows, trained on one.
 
     Args:
-        parts: signature to lowered float flatbuffer, the windows of one model.
+        parts: signature to lowered float flatbuffer, the windows of one model, or of one entry of it.
         signature: the one that is trained.
         ranges: calibrated.
         examples: of that signature.
-        objective: called with (x, y, the network's output); gives a scalar.
+        objective: of that signature; called with (x, y, the network's outputs) it gives a scalar.
         scheme: static, 8 bits.
         ties: as `quantize` takes them.
         state: file from which an interrupted training goes on; removed at the end.
@@ -110,11 +135,7 @@ def train_low_bit(
     """
     ties = tuple(ties)
     data = parts[signature]
-    graph = read_graph(data, signature)
-    if len(graph.outputs) != 1:
-        raise TfliteAsrError(
-            f"{signature}: gives {', '.join(graph.outputs)}; low-bit training takes one output so far"
-        )
+    graph = read_graph(data, signature, parts.values())
 
     def twin_of(weights: Trained | None, found: Ranges) -> Twin:
         return integer_twin(
@@ -126,7 +147,7 @@ def train_low_bit(
     network = QuantisedNetwork(
         graph, first, ranges, time_axes(parts.values()), kept_whole(parts.values()), settings
     )
-    trainer = _Trainer(network, objective)
+    trainer = _Trainer(network, objective(graph))
     optimizer = adamw(settings.learning_rate, 0.0, settings.clip_norm)
     trainer.compile(optimizer=optimizer, jit_compile=False)
     optimizer.build(network.trainable_variables)

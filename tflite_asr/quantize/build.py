@@ -207,33 +207,19 @@ def _build_form(
     model: Any, lowered: bool, order: _Order, share: _Share
 ) -> Iterator[tuple[Scheme, FlatbufferResult]]:
     """One form of the model under all schemes that want it."""
-    from tflite_asr.quantize.convert import convert, has_open_time_axis
+    from tflite_asr.quantize.convert import has_open_time_axis
     from tflite_asr.quantize.entries import entries
+    from tflite_asr.quantize.signatures import converted, lowered_entries
     from tflite_asr.quantize.steps import step_ties
 
     models = entries(model, order.facts)
     if lowered:
-        from tflite_asr.quantize.lowered import lowered as lowered_model
-
         share.tell("lower", 0.05)
-        models = [
-            replace(
-                entry,
-                model=lowered_model(
-                    entry.model, order.subsampling, order.facts, entry.feeds and entry.feeds()
-                ),
-            )
-            for entry in models
-        ]
+        models = lowered_entries(models, order.subsampling, order.facts)
     lengths: list[int | None] = list(order.windows) if has_open_time_axis(model) else [None]
     if not lengths:
         raise TfliteAsrError(f"model {model.name!r}: its time axis is open and no window length is given")
-    floats = []
-    for number, frames in enumerate(lengths):
-        share.tell(f"convert {frames} frames" if frames else "convert", 0.1 + 0.4 * number / len(lengths))
-        for entry in models:
-            inner = entry.lengths(frames) if entry.lengths and frames else None
-            floats.append(convert(entry.model, frames, order.subsampling, entry.kind, inner))
+    floats = converted(models, lengths, order.subsampling, share.part(0.1, 0.4).tell)
     parts = {window.signature: window.data for window in floats}
     order = replace(order, ties=(*order.ties, *(tuple(sorted(tie)) for tie in step_ties(parts))))
     wanted = [one for one in order.schemes if one.lowered == lowered]
@@ -306,20 +292,27 @@ class _Calibrated:
 
 def _trained(parts: Mapping[str, bytes], trained: Trained) -> _Calibrated:
     """What was trained, as it was trained: nothing is equalised, repaired or corrected behind its back."""
-    how = {name: value for name, value in trained.how.items() if name not in ("losses", "inputs")}
-    written = {signature: trained.written_into(data) for signature, data in parts.items()}
+    how = _without_losses(trained.how)
+    if "signatures" in how:
+        how["signatures"] = [_without_losses(one) for one in how["signatures"]]
+    written = trained.written_into_all(parts)
     began = {"method": SOURCE, **trained.how.get("inputs", {})}
     return _Calibrated(written, trained.ranges, how={**began, "calibrator": SOURCE, SOURCE: how})
+
+
+def _without_losses(how: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in how.items() if name not in ("losses", "inputs")}
 
 
 def _calibrate(parts: Mapping[str, bytes], one: Scheme, order: _Order, share: _Share) -> _Calibrated:
     """Ranges that were given, by the calibrator that was ordered, or by the one that `auto` finds; repaired where that
     was ordered. Given ranges without inputs leave biases as they are."""
     from tflite_asr.quantize.auto import choose
-    from tflite_asr.quantize.calibrate import calibrate, lay_into_windows
+    from tflite_asr.quantize.calibrate import calibrate
     from tflite_asr.quantize.repair import repair
+    from tflite_asr.quantize.signatures import sequences_of
     from tflite_asr.quantize.squares import corrections_of
-    from tflite_asr.quantize.steps import step_parts, step_sequences
+    from tflite_asr.quantize.steps import step_parts
 
     if order.ranges is not None and not order.inputs:
         return _Calibrated(parts, order.ranges)
@@ -353,8 +346,7 @@ def _calibrate(parts: Mapping[str, bytes], one: Scheme, order: _Order, share: _S
         how["repair"] = repaired.provenance()
         return _Calibrated(repaired.flatbuffers, repaired.ranges, repaired.corrections, how)
     whole = {signature: data for signature, data in parts.items() if signature not in steps}
-    sequences = lay_into_windows(inputs, whole, order.subsampling)
-    sequences |= step_sequences(parts, sequences, order.end_id)
+    sequences = sequences_of(parts, inputs, order.subsampling, order.end_id)
     ranges = order.ranges or calibrate(
         parts,
         sequences,

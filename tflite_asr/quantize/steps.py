@@ -41,11 +41,13 @@ def step_sequences(
     end_id: int = END_ID,
     seed: int = 0,
     kept: int = KEPT_STEPS,
+    spelled: Sequence[Sequence[int]] = (),
 ) -> dict[str, list[list[dict[str, np.ndarray]]]]:
     """Steps of the decoder's signatures, each a sequence of one with all its inputs.
 
     parts: signature to float flatbuffer. laid: sequences of the encoder's signatures, as `lay_into_windows` gives them.
-    end_id: the token that starts and ends a sequence. seed: of the random tokens.
+    end_id: the token that starts and ends a sequence. seed: of the random tokens. kept: steps of each sequence.
+    spelled: the tokens of each sequence, where they are known.
     """
     found: dict[str, list[list[dict[str, np.ndarray]]]] = {}
     for number, (signature, data) in enumerate(step_parts(parts).items()):
@@ -61,8 +63,10 @@ def step_sequences(
             given = {name: np.where(hidden, values, 0.0) for name, values in memory.items()}
             given["mask"] = feed["mask"]
             rng = np.random.default_rng([seed, number, place])
-            tokens = _drawn(rng, pieces, end_id) if place % 2 else None
+            tokens: Any = _drawn(rng, pieces, end_id) if place % 2 else None
             length = max(2, round(0.5 * float(feed["mask"].sum())))
+            if spelled:
+                tokens, length = [*spelled[place], end_id], len(spelled[place]) + 1
             found[signature] += [[one] for one in _decoded(step, given, tokens, end_id, length, kept)]
     return found
 

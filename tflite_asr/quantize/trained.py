@@ -44,6 +44,24 @@ class Trained:
 
         Raises TfliteAsrError where it lacks one of them, or holds another than training began from.
         """
+        return self.written_into_all({"": data})[""]
+
+    def written_into_all(self, parts: Mapping[str, bytes]) -> dict[str, bytes]:
+        """The same of several signatures of a model, each of which may lack what another one holds."""
+        missing = set(self.weights)
+        written = {}
+        for signature, data in parts.items():
+            written[signature], held = self._written(data)
+            missing -= held
+        if missing:
+            raise TfliteAsrError(
+                f"low-bit weights: the model has no {min(missing)!r} ({len(missing)} are missing); train this very "
+                "model"
+            )
+        return written
+
+    def _written(self, data: bytes) -> tuple[bytes, set[str]]:
+        """A flatbuffer with those of these weights that it holds, and their names."""
         model = read_model(data)
         left = dict(self.weights)
         for graph in model.subgraphs:
@@ -63,11 +81,7 @@ class Trained:
                     )
                 model.buffers.append(schema.BufferT(data=_bytes(values)))
                 tensor.buffer = len(model.buffers) - 1
-        if left:
-            raise TfliteAsrError(
-                f"low-bit weights: the model has no {min(left)!r} ({len(left)} are missing); train this very model"
-            )
-        return write_model(model)
+        return write_model(model), set(self.weights) - set(left)
 
     def save(self, path: str | Path) -> Path:
         """Write an `.npz`: the weights as `weight0`, `weight1`, ... and JSON as `metadata`; same content, same bytes.

@@ -188,7 +188,9 @@ def slim_study(
         if progress:
             progress(stage, share * done)
 
-    full, found = _rank(full_model, facts, chosen, reference, (speech, speech if rank_wer else None), folder, ranking)
+    full, found = _rank(
+        full_model, facts, chosen, reference, (speech, speech if rank_wer else None), folder, ranking
+    )
     dropped: list[dict[str, Any]] = []
     ended = ""
     if budget:
