@@ -65,7 +65,12 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     def answer(model: str, out: str, **settings: Any) -> SlimStudy:
         seen.update(settings, model=model, out=out)
-        return made_up(bool(settings["dev"]), seen["ended"])
+        found = made_up(bool(settings["dev"]), seen["ended"])
+        if "paths" in seen:
+            found.steps[0]["path"] = seen["paths"]
+        for one in found.rows if not seen.get("ranked", True) else ():
+            one["wer"] = one["wer_rise"] = None
+        return found
 
     monkeypatch.setattr(room, "slim_study", answer)
     return seen
@@ -107,6 +112,22 @@ def test_json_picture_and_page_are_written(
         assert title in page
     assert "| `encoder.block1` | 50 (5.0 %) | 250 (2.5 %) |" in page
     assert ("+2.0 (" in page) == heard
+
+
+def test_drops_of_several_modules_that_dev_speech_did_not_rank_are_shown(
+    asked: dict[str, Any], tmp_path: Path
+) -> None:
+    asked["paths"], asked["ranked"] = "encoder.block1,encoder.block0.ff1", False
+    files = ["--plot", tmp_path / "s.svg", "--markdown", tmp_path / "m.md"]
+    options = ["--at-once", "2", "--rate", "1e-3", "--no-rank-wer", "--target-macs", "0.8"]
+    result = run("slim", "study", "tiny", "--out", "s", "--dev", "d.jsonl", *options, *files)
+    assert result.exit_code == 0, result.output
+    assert (asked["at_once"], asked["rate"], asked["rank_wer"]) == (2, 1e-3, False)
+    text = " ".join(result.stdout.split())
+    assert "95.00, 97.50 0.5000 12.00" in text
+    assert text.count("encoder.block0.ff1 ") == 1  # folded behind the other, in the table of drops
+    assert "2 modules" in (tmp_path / "s.svg").read_text()
+    assert "WER, points" not in (tmp_path / "m.md").read_text()
 
 
 def test_a_target_that_was_not_reached_is_a_finding(asked: dict[str, Any]) -> None:

@@ -169,6 +169,40 @@ def test_without_its_heads_an_attention_is_not_built() -> None:
     assert all_heads.count_params() == module.count_params()
 
 
+def test_without_its_units_a_feed_forward_is_not_built() -> None:
+    units = tuple(f"encoder.block0.ff.units{group}" for group in range(TINY.feed_forward_multiplier))
+    none, module, but_one = (
+        build("transformer", replace(TINY, dropped=d)) for d in (units, ("encoder.block0.ff",), units[1:])
+    )
+    assert none.count_params() == module.count_params()
+    kept = but_one.get_layer("encoder.block0.ff.dense1")
+    assert kept.kernel.shape == (TINY.dim, TINY.dim)
+
+
+def test_slimming_keeps_the_units_that_are_left() -> None:
+    facts = ModelFacts("t", "transformer", asdict(PLACED))
+    model, inputs = randomise(build("transformer", PLACED)), batch()
+    silenced = keras.models.clone_model(model)
+    silenced.set_weights(model.get_weights())
+    gone = {"encoder.block0.ff": (1, 2), "decoder.block1.ff": (0,)}
+    for path, groups in gone.items():
+        kernel = silenced.get_layer(f"{path}.dense2").kernel
+        values = np.array(kernel)
+        for group in groups:
+            values[group * PLACED.dim : (group + 1) * PLACED.dim] = 0
+        kernel.assign(values)
+    smaller, after, report = slim(model, facts, "encoder.block0.ff.units1-2,decoder.block1.ff.units0")
+    assert report.parameters_before - report.parameters_after == 3 * (2 * PLACED.dim**2 + PLACED.dim)
+    for given, expected in zip(smaller(inputs), silenced(inputs), strict=True):
+        np.testing.assert_allclose(np.asarray(given), np.asarray(expected), atol=1e-5, rtol=0)
+    kernel = np.asarray(smaller.get_layer("encoder.block0.ff.dense1").kernel)
+    whole = np.asarray(model.get_layer("encoder.block0.ff.dense1").kernel)
+    np.testing.assert_array_equal(kernel, np.delete(whole, np.s_[PLACED.dim : 3 * PLACED.dim], axis=1))
+    none, facts_of_none, _ = slim(smaller, after, "encoder.block0.ff.units*")
+    assert "encoder.block0.ff" in facts_of_none.config["dropped"]
+    assert not [layer.name for layer in none.layers if layer.name.startswith("encoder.block0.ff")]
+
+
 def test_positions_are_the_sinusoids_of_the_paper() -> None:
     layer = SinusoidalPositions(8)
     for length, given in ((None, np.zeros((1, 5, 6), np.float32)), (5, np.zeros((1, 5, 6), np.float32))):

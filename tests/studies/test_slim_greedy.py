@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 
+import tflite_asr.slim as slim_package
 from tests.studies.test_slim_ranking import measured
-from tflite_asr.studies.slim_greedy import Budget, damage, saving
+from tflite_asr.studies import slim_greedy
+from tflite_asr.studies.slim_greedy import Budget, Descent, damage, saving
 from tflite_asr.studies.slim_ranking import Measured
 from tflite_asr.studies.slim_recovery import RATE, cut, learning_rate
 
@@ -57,6 +61,7 @@ def test_the_rate_of_a_recovery_rises_and_falls_to_zero() -> None:
     assert rates[0] < 0.2 * RATE
     assert rates[-1] < 0.02 * RATE
     assert all(learning_rate(step, 1) > 0 for step in range(1))
+    assert [learning_rate(step, 100, 2 * RATE) for step in range(100)] == [2 * rate for rate in rates]
 
 
 def test_clips_are_cut_without_losing_a_frame() -> None:
@@ -64,3 +69,45 @@ def test_clips_are_cut_without_losing_a_frame() -> None:
     pieces = cut(clips, 4)
     assert [len(one) for one in pieces] == [3, 4, 4, 4, 4, 2]
     assert np.array_equal(np.concatenate(pieces), np.concatenate(clips))
+
+
+class Made:
+    """A greedy search over modules a to e, 100 parameters each, whose damages add up, and c's twice beside a."""
+
+    DAMAGE: ClassVar = {"a": 0.1, "b": 0.3, "c": 0.2, "d": 0.25, "e": 0.9}
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, at_once: int, least: int) -> None:
+        self.tried: list[str] = []
+        monkeypatch.setattr(slim_greedy, "without", self.without)
+        monkeypatch.setattr(
+            slim_package, "slim", lambda model, facts, path: (model + path, model + path, None)
+        )
+        monkeypatch.setattr(Descent, "_left", lambda _, facts: [one for one in "abcde" if one not in facts])
+        alone = [self.measured(one) for one in "abcde"]
+        budget, tell = Budget(parameters=least), lambda *_: None
+        self.descent = Descent(None, "", "", FULL, alone, budget, None, None, None, 0, tell, 0, at_once)
+
+    def measured(self, gone: str) -> Measured:
+        kl = sum(self.DAMAGE[one] for one in gone) + (0.2 if {"a", "c"} <= set(gone) else 0.0)
+        return Measured(gone[-1], tuple(gone), 1000 - 100 * len(gone), 10_000, kl)
+
+    def without(self, model: str, facts: str, path: str, reference: object, speech: object) -> tuple:
+        self.tried.append(path)
+        return None, None, self.measured(model + path)
+
+
+def test_several_modules_are_chosen_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Made(monkeypatch, at_once=3, least=400)
+    chosen = made.descent._choose("", "", FULL)
+    assert chosen is not None
+    # Alone c would come before d and b; beside a it is missed more. Of e nobody asks again.
+    assert chosen.path == "a,d,b"
+    assert chosen.dropped == ("a", "d", "b")
+    assert chosen.parameters == 700
+    assert "e" not in made.tried
+    assert made.descent._choose("adb", "adb", chosen).path == "c,e"
+
+
+def test_no_more_are_chosen_than_the_budget_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Made(monkeypatch, at_once=5, least=850).descent._choose("", "", FULL).path == "a,d"
+    assert Made(monkeypatch, at_once=1, least=850).descent._choose("", "", FULL).path == "a"

@@ -7,8 +7,8 @@ import pytest
 
 from tests.models.random_weights import randomise
 from tflite_asr.models import build
-from tflite_asr.models.transformer import TINY
-from tflite_asr.training.ctc import ctc_loss
+from tflite_asr.models.transformer import TINY, ctc_part
+from tflite_asr.training.ctc import ctc_loss, divergence
 from tflite_asr.training.data import Batch
 from tflite_asr.training.sequence import SequenceTrainer, decoder_loss, previous
 from tflite_asr.training.steps import adamw
@@ -53,6 +53,27 @@ def test_the_objective_weighs_ctc_and_decoder() -> None:
     frames = np.full(2, 10, np.int32)
     by_ctc = float(np.sum(ctc_loss(LABELS, ctc, LENGTHS, frames, 0))) / LENGTHS.sum()
     assert loss == pytest.approx(0.3 * by_ctc + 0.7 * cross_entropy(np.asarray(decoder), 0.1), rel=1e-5)
+
+
+@pytest.mark.parametrize("spelling", [True, False])
+def test_a_teacher_that_spells_teaches_the_decoder_too(spelling: bool) -> None:
+    model, other = (randomise(build("transformer", TINY), seed=seed) for seed in (1, 2))
+    teacher = other if spelling else ctc_part(other)
+    trainer = SequenceTrainer(model, 0, 0.3, 0.1, (teacher, 0.25))
+    rng = np.random.default_rng(1)
+    features, mask = rng.standard_normal((2, 40, 80)).astype(np.float32), np.ones((2, 10), np.float32)
+    batch = trainer.fed(Batch(features, mask, LABELS, LENGTHS))
+    ctc, decoder = trainer(batch.x)
+    loss = float(trainer.compute_loss(batch.x, batch.y, (ctc, decoder)))
+    by_ctc = float(np.sum(ctc_loss(LABELS, ctc, LENGTHS, np.full(2, 10, np.int32), 0))) / LENGTHS.sum()
+    theirs = [np.asarray(one) for one in other(list(batch.x), training=False)]
+    apart = np.asarray(divergence(theirs[0], ctc)).sum() / LENGTHS.sum()
+    nats = np.asarray(divergence(theirs[1], decoder))
+    spelled = (nats[0, :5].sum() + nats[1, :2].sum()) / LENGTHS.sum()
+    by_text = cross_entropy(np.asarray(decoder), 0.1)
+    by_decoder = 0.75 * by_text + 0.25 * spelled if spelling else by_text
+    expected = 0.3 * (0.75 * by_ctc + 0.25 * apart) + 0.7 * by_decoder
+    assert loss == pytest.approx(expected, rel=1e-5)
 
 
 def test_batches_of_several_lengths_go_through_one_trainer() -> None:

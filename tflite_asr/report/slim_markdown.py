@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tflite_asr.report.slim_table import nats, rise, sentences, share
+from tflite_asr.report.slim_table import nats, ranked_by_wer, rise, sentences, share
 from tflite_asr.report.table import percent
 
 Row = Mapping[str, Any]
@@ -25,7 +25,7 @@ def page(study: Row, command: str) -> str:
 
 def _lines(study: Row, command: str) -> Iterator[str]:
     full, settings = study["full"], study["settings"]
-    heard = full["wer"] is not None
+    heard = ranked_by_wer(study)
     yield f"# {study['model']}, module by module"
     yield ""
     yield (

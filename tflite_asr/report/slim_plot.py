@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tflite_asr.errors import TfliteAsrError
+from tflite_asr.report.slim_table import ranked_by_wer
 from tflite_asr.staging import save_figure
 
 Row = Mapping[str, Any]
@@ -28,14 +29,14 @@ def draw(study: Row) -> Any:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise TfliteAsrError("plot: matplotlib is not installed; pip install matplotlib") from error
-    heard = study["full"]["wer"] is not None
-    panels = 3 if heard else 2
+    heard, ranked = study["full"]["wer"] is not None, ranked_by_wer(study)
+    panels = 3 if ranked else 2
     figure = Figure(figsize=(5 * panels, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = list(figure.subplots(1, panels))
     for axis, quantity in zip(axes, AXES, strict=False):
         _pareto(axis, study, quantity, heard)
-    if heard:
+    if ranked:
         _agreement(axes[2], study)
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=4)
@@ -57,8 +58,9 @@ def _pareto(axis: Any, study: Row, quantity: str, heard: bool) -> None:
     def height(row: Row) -> float:
         return 100 * row["wer"] if heard else max(row["kl"], LEAST_KL)
 
-    alone = [(full[quantity] - row[f"{quantity}_saved"], height(row)) for row in study["rows"]]
-    axis.plot(*_columns(alone), "o", color=ALONE, markersize=3, label="one module dropped, no recovery")
+    if ranked_by_wer(study) or not heard:
+        alone = [(full[quantity] - row[f"{quantity}_saved"], height(row)) for row in study["rows"]]
+        axis.plot(*_columns(alone), "o", color=ALONE, markersize=3, label="one module dropped, no recovery")
     steps = study["steps"]
     path = [(one[quantity], height(one)) for one in steps]
     if heard:

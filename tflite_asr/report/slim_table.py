@@ -25,6 +25,11 @@ def study_tables(study: Row) -> Iterator[Table]:
         yield _drops(study)
 
 
+def ranked_by_wer(study: Row) -> bool:
+    """Whether every module was heard on dev speech, and not the full model and the drops alone."""
+    return study["full"]["wer"] is not None and all(row["wer"] is not None for row in study["rows"])
+
+
 def sentences(study: Row) -> Iterator[str]:
     """What the tables do not say."""
     if found := study["agreement"]:
@@ -71,11 +76,12 @@ def _table(title: str, names: Sequence[str]) -> Table:
 
 
 def _modules(study: Row) -> Table:
-    full, heard = study["full"], study["full"]["wer"] is not None
+    full, heard = study["full"], ranked_by_wer(study)
     title = f"{study['model']}: {full['parameters']:,} parameters, {full['macs']:,} multiply-adds"
     names = ["without", "% saved:\nparameters,\nmultiply-adds", "KL, nats\na frame"]
-    if heard:
+    if full["wer"] is not None:
         title += f", dev WER {percent(full['wer'])} %"
+    if heard:
         names.append("dev WER,\npoints (95 %)")
     table = _table(title, names)
     for row in study["rows"]:
