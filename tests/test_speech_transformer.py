@@ -16,7 +16,7 @@ from tflite_asr.facts import ModelFacts
 from tflite_asr.frontend import FrontEnd, log_mel
 from tflite_asr.measure.arm import count_bundle
 from tflite_asr.models import build, load_model
-from tflite_asr.models.transformer import TINY
+from tflite_asr.models.transformer_config import TINY
 from tflite_asr.report.bench_table import bench_tables
 from tflite_asr.tokens import CHARACTERS
 from tflite_asr.training.data import collate

@@ -24,8 +24,8 @@ from tflite_asr.lowering import lower
 from tflite_asr.lowering.layer_normalization import WrittenOutCentredNormalization
 from tflite_asr.models.conformer import TINY, build_conformer
 from tflite_asr.models.layers import Mask, RelativeAttention, SinusoidalPositions
-from tflite_asr.models.transformer import TINY as TINY_TRANSFORMER
 from tflite_asr.models.transformer import build_transformer, decode_step_of, encoder_of
+from tflite_asr.models.transformer_config import TINY as TINY_TRANSFORMER
 
 SHAPE = (20, 24)
 

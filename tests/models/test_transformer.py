@@ -14,15 +14,8 @@ from tflite_asr.errors import TfliteAsrError
 from tflite_asr.facts import ModelFacts
 from tflite_asr.models import build
 from tflite_asr.models.layers import SinusoidalPositions
-from tflite_asr.models.transformer import (
-    SHIPPED,
-    TINY,
-    TransformerConfig,
-    decode_step_of,
-    encoder_of,
-    initial_state,
-    step_lengths,
-)
+from tflite_asr.models.transformer import decode_step_of, encoder_of
+from tflite_asr.models.transformer_config import SHIPPED, TINY, TransformerConfig, initial_state, step_lengths
 from tflite_asr.slim import cost, slim
 
 PLACED = replace(TINY, positions="sinusoidal")

@@ -14,7 +14,7 @@ from tests.qat.conftest import smooth_clips
 from tests.qat.single_op import differences
 from tflite_asr.errors import TfliteAsrError
 from tflite_asr.facts import ModelFacts
-from tflite_asr.models.transformer import TINY
+from tflite_asr.models.transformer_config import TINY
 from tflite_asr.qat.batches import STEPS, Examples, taught_examples, taught_steps
 from tflite_asr.qat.graph import Graph, read_graph
 from tflite_asr.qat.settings import Settings

@@ -18,7 +18,8 @@ from tflite_asr.facts import ModelFacts
 from tflite_asr.frontend import log_mel
 from tflite_asr.manifest import read_manifest
 from tflite_asr.models import build, load_model
-from tflite_asr.models.transformer import TINY, ctc_part
+from tflite_asr.models.transformer import ctc_part
+from tflite_asr.models.transformer_config import TINY
 from tflite_asr.pipeline import model_path
 from tflite_asr.quantize.build import FlatbufferResult, build_flatbuffers
 from tflite_asr.quantize.entries import entries

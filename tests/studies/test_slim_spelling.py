@@ -16,7 +16,7 @@ from tests.tone_bundle import whistle
 from tflite_asr.facts import ModelFacts
 from tflite_asr.frontend import FrontEnd
 from tflite_asr.models import build
-from tflite_asr.models.transformer import TINY
+from tflite_asr.models.transformer_config import TINY
 from tflite_asr.slim import Reference, slim
 from tflite_asr.slim.outputs import drawn_tokens, log_probabilities
 from tflite_asr.studies.slim import _heard

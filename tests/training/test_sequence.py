@@ -7,7 +7,8 @@ import pytest
 
 from tests.models.random_weights import randomise
 from tflite_asr.models import build
-from tflite_asr.models.transformer import TINY, ctc_part
+from tflite_asr.models.transformer import ctc_part
+from tflite_asr.models.transformer_config import TINY
 from tflite_asr.training.ctc import ctc_loss, divergence
 from tflite_asr.training.data import Batch
 from tflite_asr.training.sequence import SequenceTrainer, decoder_loss, previous

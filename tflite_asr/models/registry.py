@@ -15,8 +15,9 @@ from tflite_asr.errors import TfliteAsrError
 from tflite_asr.models.conformer import SIZES, ConformerConfig, build_conformer
 from tflite_asr.models.quartznet import JASPER_SIZES, QUARTZNET_SIZES, QuartzNetConfig, build_quartznet
 from tflite_asr.models.torch_names import allow_dots
-from tflite_asr.models.transformer import SIZES as TRANSFORMER_SIZES
-from tflite_asr.models.transformer import TransformerConfig, build_transformer
+from tflite_asr.models.transformer import build_transformer
+from tflite_asr.models.transformer_config import SIZES as TRANSFORMER_SIZES
+from tflite_asr.models.transformer_config import TransformerConfig
 
 allow_dots()
 _PROBE = keras.Input((1,))

@@ -8,7 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from tflite_asr.models.transformer import TransformerConfig, decode_step_of, encoder_of, initial_state
+from tflite_asr.models.transformer import decode_step_of, encoder_of
+from tflite_asr.models.transformer_config import TransformerConfig, initial_state
 
 Choose = Callable[[np.ndarray], np.ndarray]
 Cut = Callable[[Sequence[int]], "tuple[int, ...] | None"]

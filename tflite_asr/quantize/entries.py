@@ -45,7 +45,8 @@ def entries(model: Any, facts: ModelFacts | None) -> list[Entry]:
         TfliteAsrError: an encoder-decoder without its facts.
     """
     from tflite_asr.models import FUNCTIONAL, config_class
-    from tflite_asr.models.transformer import TransformerConfig, decode_step_of, encoder_of, step_lengths
+    from tflite_asr.models.transformer import decode_step_of, encoder_of
+    from tflite_asr.models.transformer_config import TransformerConfig, step_lengths
 
     name = model.name
     told = "tokens" in [tensor.name for tensor in model.inputs]

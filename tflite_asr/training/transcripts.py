@@ -10,7 +10,8 @@ import numpy as np
 from tflite_asr.decoding.attention import without_loop
 from tflite_asr.frontend import FrontEnd
 from tflite_asr.models.spelling import BatchSpeller
-from tflite_asr.models.transformer import TransformerConfig, spells
+from tflite_asr.models.transformer import spells
+from tflite_asr.models.transformer_config import TransformerConfig
 from tflite_asr.tokens import Tokens
 from tflite_asr.training.data import Batch, Corpus, evaluation_batches
 
