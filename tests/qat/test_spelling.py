@@ -133,7 +133,7 @@ def test_text_is_what_the_steps_are_told(spelling: Spelling) -> None:
 
 
 def test_what_was_trained_of_both_is_a_file_whose_caches_have_one_scale(spelling: Spelling) -> None:
-    from tflite_asr.pipeline.low_bit import _joined
+    from tflite_asr.qat.model import joined
     from tflite_asr.quantize.finish import finish
     from tflite_asr.quantize.quantizer import quantize
     from tflite_asr.quantize.steps import require_ties
@@ -154,7 +154,7 @@ def test_what_was_trained_of_both_is_a_file_whose_caches_have_one_scale(spelling
         for signature in (ENCODE, STEP)
     ]
     assert [one.how["grids_moved"] for one in found] == [0, 0]
-    both = _joined(found, {"objective": "distil"})
+    both = joined(found, {"objective": "distil"})
     assert [one["signature"] for one in both.how["signatures"]] == [ENCODE, STEP]
     assert set(both.weights) == set(found[0].weights) | set(found[1].weights)
     # Positions differ from window to window, and are not trained.

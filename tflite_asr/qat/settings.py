@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from tflite_asr.errors import TfliteAsrError
 
@@ -75,6 +76,30 @@ class Settings:
             return ()
         until = self.still_from()
         return tuple(sorted({max(1, round(until * (i + 1) / self.looks)) for i in range(self.looks)}))
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be trained, checked, as it goes to the child.
+
+    manifest: None for distillation. window: in frames. state: where an interrupted training goes on from.
+    """
+
+    manifest: Path | None
+    calibration: str
+    window: int | None
+    seed: int
+    budget_macs: float | None
+    cache: Path
+    threads: int
+    state: Path
+    settings: Settings
+
+    def state_of(self, signature: str, alone: bool) -> Path:
+        """Where the training of a signature goes on from; alone: whether the model has one."""
+        if alone:
+            return self.state
+        return self.state.with_name(f"{self.state.name.removesuffix('.state.npz')}.{signature}.state.npz")
 
 
 def _number(text: str | None) -> float:
