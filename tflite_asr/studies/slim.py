@@ -30,6 +30,7 @@ from tflite_asr.studies.slim_speech import DevSpeech
 from tflite_asr.training.recipe import Recipe
 
 SCORES = ("kl", "wer")
+LAST_SHARE = 0.5  # of what follows the ranking, a last recovery's
 # Of a clip that an encoder-decoder is to hear: as long as a sentence, and a quarter of the time that the longest window
 # would take to be moved.
 HEARD_SECONDS, HEARD_FRAMES = 4.0, 400
@@ -198,11 +199,16 @@ def slim_study(
         recovery = Recovery(recover, steps, full_model, facts, seed, given, trained, Path(cache), rate)
         needed = budget.missing(full.parameters, full.macs)
 
-        def descending(stage: str, now: Measured, part: float) -> None:
+        def behind(now: Measured) -> float:
             left = budget.missing(now.parameters, now.macs)
-            behind = 1 - max((left.get(name, 0) / most for name, most in needed.items()), default=1.0)
+            return 1 - max((left.get(name, 0) / most for name, most in needed.items()), default=1.0)
+
+        def descending(stage: str, was: Measured, now: Measured, part: float) -> None:
+            done = behind(was) + part * (behind(now) - behind(was))
+            if last_steps:
+                done = (1 - LAST_SHARE) * done + (LAST_SHARE * part if behind(was) == 1 else 0)
             if progress:
-                progress(stage, share + (1 - share) * min(0.99, behind))
+                progress(stage, share + (1 - share) * min(0.99, done))
 
         descent = Descent(
             folder,

@@ -79,7 +79,7 @@ class Descent:
     Attributes:
         model, facts, full: the full model and what it comes to. alone: each module that may go, dropped from it.
         reference: `tflite_asr.slim.Reference` of the full model.
-        tell: called with (stage, the model so far, share of this step).
+        tell: called with (stage, the model before this drop, the model so far, share of its recovery).
         last_steps: of one more recovery when the budget is met, of the model and of its control; 0 for none.
         at_once: modules that are dropped, one after the other, before each recovery.
     """
@@ -94,9 +94,12 @@ class Descent:
     reference: Any
     speech: DevSpeech | None
     seed: int
-    tell: Callable[[str, Measured, float], None]
+    tell: Callable[[str, Measured, Measured, float], None]
     last_steps: int = 0
     at_once: int = 1
+
+    def __post_init__(self) -> None:
+        self._was = self.full
 
     def run(self) -> tuple[list[dict[str, Any]], str]:
         """Drop until the budget is met or nothing is left to drop; what is complete in the folder is not done again.
@@ -123,6 +126,7 @@ class Descent:
             model, control = (load_model(last / f"{name}.keras") for name in (MODEL, CONTROL))
         while not (ended := self._ended(steps, now)) or self._to_recover(steps, ended):
             number = len(steps) + 1
+            self._was = now
             if ended:
                 now, record = self._recovered(model, facts, replace(now, path=""), number, self.last_steps)
             else:
@@ -178,7 +182,7 @@ class Descent:
             *_, place, after, one = heapq.heappop(waiting)
             if after < len(paths):
                 if one.path in self._left(facts):
-                    one = self._without(model, facts, now, one.path, len(paths) / self.at_once)
+                    one = self._without(model, facts, now, one.path)
                     heapq.heappush(waiting, (*self._worth(one, now), place, len(paths), one))
                 continue
             if self._worth(one, now)[0] == math.inf:
@@ -204,14 +208,11 @@ class Descent:
         return [path for path in module_paths(model_config(facts)) if path in may]
 
     def _without_each(self, model: Any, facts: ModelFacts, now: Measured) -> list[Measured]:
-        paths = self._left(facts)
-        return [
-            self._without(model, facts, now, path, number / len(paths)) for number, path in enumerate(paths)
-        ]
+        return [self._without(model, facts, now, path) for path in self._left(facts)]
 
-    def _without(self, model: Any, facts: ModelFacts, now: Measured, path: str, done: float) -> Measured:
+    def _without(self, model: Any, facts: ModelFacts, now: Measured, path: str) -> Measured:
         drops = f"{len(now.dropped)} drop{'s' if len(now.dropped) > 1 else ''}"
-        self.tell(f"after {drops}: without {path}?", now, done)
+        self.tell(f"after {drops}: without {path}?", self._was, self._was, 0.0)
         speech = self.speech if self.budget.score == "wer" else None
         return without(model, facts, path, self.reference, speech)[2]
 
@@ -231,7 +232,7 @@ class Descent:
         stage = f"drop {number}, {before.path}" if before.path else "at last"
         steps = steps or self.recovery.steps
         losses = self.recovery.run(
-            model, number, lambda done: self.tell(f"{stage}: recover", before, done / 2), steps
+            model, number, lambda done: self.tell(f"{stage}: recover", self._was, before, done / 2), steps
         )
         errors = self.speech.errors(model, facts) if self.speech is not None else None
         now = replace(before, kl=self.reference.divergence(model), errors=errors)
@@ -254,7 +255,10 @@ class Descent:
         """The same steps for the full model, and what lies between the two."""
         stage = f"drop {number}" if now.path else "at last"
         self.recovery.run(
-            control, number, lambda done: self.tell(f"{stage}: control", now, 0.5 + done / 2), steps
+            control,
+            number,
+            lambda done: self.tell(f"{stage}: control", self._was, now, 0.5 + done / 2),
+            steps,
         )
         if self.speech is None or now.errors is None:
             return {"control_wer": None, "wer_rise": None, "corpora": {}, "accepted": True}
