@@ -98,6 +98,37 @@ def test_an_interrupted_study_goes_on_where_it_stopped(
 
 
 @pytest.mark.usefixtures("no_graph")
+def test_an_interrupted_recovery_goes_on_where_it_was_saved(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tflite_asr.training import steps as training
+
+    monkeypatch.setattr(slim_recovery, "SAVED_EVERY", 2)
+    out, taken, run_steps = tmp_path / "study", list[int](), training.run_steps
+
+    def counted(trainer: Any, batches: Any, rate: Any, *others: Any) -> list[float]:
+        taken.append(len(batches))
+        return run_steps(trainer, batches, rate, *others)
+
+    def interrupt(stage: str, fraction: float) -> None:
+        if stage.endswith("control") and sum(taken) == 5 + 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "run_steps", counted)
+    with pytest.raises(KeyboardInterrupt):
+        slim_study(checkpoint, out, **settings(steps=5), progress=interrupt)
+    assert taken == [2, 2, 1, 2, 2]
+    held = sorted(path.name for path in (out / "unfinished").iterdir())
+    assert held == ["001-chosen.json", "001-control.state.npz", "001-model.state.npz"]
+    taken.clear()
+    monkeypatch.setattr(slim_greedy.Descent, "_choose", lambda *_: pytest.fail("chosen again"))
+    found = slim_study(checkpoint, out, **settings(steps=5))
+    assert taken == [2, 1]
+    assert found.ended == "met"
+    assert not list((out / "unfinished").iterdir())
+
+
+@pytest.mark.usefixtures("no_graph")
 def test_a_study_that_met_its_target_goes_on_with_a_last_recovery(checkpoint: Path, tmp_path: Path) -> None:
     from tflite_asr.models import load_model
     from tflite_asr.report.slim_table import study_tables

@@ -13,12 +13,12 @@ from tflite_asr.facts import ModelFacts
 from tflite_asr.staging import move_into_place, plain_errors, probe, remove_stale, staging_folder
 
 SCHEMA = "1.0"
-STUDY = "study.json"
+STUDY, UNFINISHED = "study.json", "unfinished"
 
 
 class StudyFolder:
     """`study.json`, `ranking/NNN-<path>.json`, and `candidates/NNN-<path>/` with `model.keras`, `control.keras`, their
-    `.toml` and `result.json`.
+    `.toml` and `result.json`. `unfinished/NNN-*` is what the next candidate is to lack, and the states of its recovery.
 
     Args:
         out: the folder; `begin` makes it.
@@ -47,7 +47,7 @@ class StudyFolder:
     def begin(self) -> None:
         """Make the folder, or go on in it."""
         with plain_errors(self.out):
-            for name in ("ranking", "candidates"):
+            for name in ("ranking", "candidates", UNFINISHED):
                 (self.out / name).mkdir(parents=True, exist_ok=True)
             if not (self.out / STUDY).is_file():
                 _write(self.out / STUDY, self.settings)
@@ -67,10 +67,14 @@ class StudyFolder:
         folders = self.out / "candidates"
         return sorted(one for one in folders.iterdir() if (one / "result.json").is_file())
 
+    def unfinished(self, number: int, name: str) -> Path:
+        """A file that a candidate needs until it is complete."""
+        return self.out / UNFINISHED / f"{number:03d}-{name}"
+
     def keep(
         self, number: int, path: str, models: Mapping[str, tuple[Any, ModelFacts]], result: Mapping[str, Any]
     ) -> Path:
-        """Write a candidate; whole or not at all. models: name to model and facts."""
+        """Write a candidate; whole or not at all. What was unfinished of it goes. models: name to model and facts."""
         out = self.out / "candidates" / f"{number:03d}-{path}"
         with plain_errors(self.out):
             remove_stale(out)
@@ -80,6 +84,8 @@ class StudyFolder:
                     facts.write(staging / f"{name}.keras")
                 _write(staging / "result.json", result)
                 move_into_place(staging, out)
+            for file in (self.out / UNFINISHED).glob(f"{number:03d}-*"):
+                file.unlink()
         return out
 
 

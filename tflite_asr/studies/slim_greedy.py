@@ -21,6 +21,7 @@ from tflite_asr.studies.slim_speech import DevSpeech
 # Of the full model's parameters or multiply-adds: a bias alone is not worth a recovery.
 LEAST_SAVING = 0.002
 MODEL, CONTROL, RESULT = "model", "control", "result.json"
+CHOSEN, STATE = "chosen.json", "{}.state.npz"  # of a drop that is not complete
 LAST = "recovered"  # what the last recovery is kept as
 
 
@@ -130,9 +131,13 @@ class Descent:
             if ended:
                 now, record = self._recovered(model, facts, replace(now, path=""), number, self.last_steps)
             else:
-                chosen = self._choose(model, facts, now)
+                kept = self.folder.unfinished(number, CHOSEN)
+                chosen = (
+                    Measured.from_dict(read_json(kept)) if kept.is_file() else self._choose(model, facts, now)
+                )
                 if chosen is None:
                     return steps, "nothing left"
+                self.folder.write(kept, chosen.to_dict())
                 model, facts, now, record = self._drop(model, facts, chosen, number)
             if number == 1 and control is self.model:
                 control = self._copy_of_full()
@@ -232,7 +237,11 @@ class Descent:
         stage = f"drop {number}, {before.path}" if before.path else "at last"
         steps = steps or self.recovery.steps
         losses = self.recovery.run(
-            model, number, lambda done: self.tell(f"{stage}: recover", self._was, before, done / 2), steps
+            model,
+            number,
+            lambda done: self.tell(f"{stage}: recover", self._was, before, done / 2),
+            steps,
+            self.folder.unfinished(number, STATE.format(MODEL)),
         )
         errors = self.speech.errors(model, facts) if self.speech is not None else None
         now = replace(before, kl=self.reference.divergence(model), errors=errors)
@@ -259,6 +268,7 @@ class Descent:
             number,
             lambda done: self.tell(f"{stage}: control", self._was, now, 0.5 + done / 2),
             steps,
+            self.folder.unfinished(number, STATE.format(CONTROL)),
         )
         if self.speech is None or now.errors is None:
             return {"control_wer": None, "wer_rise": None, "corpora": {}, "accepted": True}

@@ -16,6 +16,7 @@ from tflite_asr.training.recipe import Augmentation, Recipe
 DISTIL, FINETUNE, NONE = "distil", "finetune", "none"
 RECOVERIES = (DISTIL, FINETUNE, NONE)
 RATE = 3e-4  # at the top, unless another is asked for: a fifth of what conformer-ctc was trained with
+SAVED_EVERY = 100  # steps, a minute or two of a small model
 WARMUP = 0.1  # of the steps; from there a linear fall to zero
 # Made-up clips are cut and padded to one shape: a second one is traced anew, 25 s of a core for six Conformer blocks.
 CLIPS, SECONDS = 4, 4.0
@@ -67,28 +68,45 @@ class Recovery:
         self._corpora: list[Any] = []
 
     def run(
-        self, model: Any, number: int, tell: Tell = lambda done: None, steps: int | None = None
+        self,
+        model: Any,
+        number: int,
+        tell: Tell = lambda done: None,
+        steps: int | None = None,
+        state: Path | None = None,
     ) -> list[float]:
         """Train a model in place; number: of the drop, which decides what comes in which order; steps: None for those
-        of each recovery. Gives the losses.
+        of each recovery; state: a file from which an interrupted one goes on. Gives the losses.
 
         Raises:
-            TfliteAsrError: speech that cannot be used, or a loss that is no number.
+            TfliteAsrError: speech or a state that cannot be used, or a loss that is no number.
         """
+        from tflite_asr.training.state import load_state, save_state
         from tflite_asr.training.steps import adamw, run_steps
 
         steps = self.steps if steps is None else steps
         if self.kind == NONE or not steps:
             return []
         trainer = self._trainer(model)
-        trainer.compile(optimizer=adamw(self.rate, self.recipe.weight_decay, self.recipe.clip_norm))
-        return run_steps(
-            trainer,
-            self._spoken(number, trainer, steps) if self.kind == FINETUNE else self._made_up(number, steps),
-            lambda step: learning_rate(step, steps, self.rate),
-            lambda done, _: tell(done / steps),
-            f"recovery {number}",
+        optimizer = adamw(self.rate, self.recipe.weight_decay, self.recipe.clip_norm)
+        trainer.compile(optimizer=optimizer)
+        losses: list[float] = []
+        if state is not None and state.is_file():
+            losses = load_state(state, model, optimizer)["losses"]
+        batches = (
+            self._spoken(number, trainer, steps) if self.kind == FINETUNE else self._made_up(number, steps)
         )
+        for start in range(len(losses), steps, SAVED_EVERY):
+            losses += run_steps(
+                trainer,
+                batches[start : start + SAVED_EVERY],
+                lambda step, start=start: learning_rate(start + step, steps, self.rate),  # type: ignore[misc]
+                lambda done, _, start=start: tell((start + done) / steps),  # type: ignore[misc]
+                f"recovery {number}",
+            )
+            if state is not None:
+                save_state(state, model, optimizer, {"losses": [round(one, 5) for one in losses]})
+        return losses
 
     def _trainer(self, model: Any) -> Any:
         if self.kind == DISTIL:
