@@ -111,7 +111,7 @@ def test_an_interrupted_recovery_goes_on_where_it_was_saved(
         return run_steps(trainer, batches, rate, *others)
 
     def interrupt(stage: str, fraction: float) -> None:
-        if stage.endswith("control") and sum(taken) == 5 + 4:
+        if stage.endswith("recover") and sum(taken) == 5 + 4:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(training, "run_steps", counted)
@@ -126,6 +126,38 @@ def test_an_interrupted_recovery_goes_on_where_it_was_saved(
     assert taken == [2, 1]
     assert found.ended == "met"
     assert not list((out / "unfinished").iterdir())
+
+
+def test_the_control_goes_first_and_teaches_the_smaller_model(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int, int | None]] = []
+
+    def run(
+        _: Any, model: Any, number: int, tell: Any, steps: int, state: Path, teacher: Any = None
+    ) -> list[float]:
+        asked.append((number, model.count_params(), teacher and teacher.count_params()))
+        return []
+
+    monkeypatch.setattr(slim_recovery.Recovery, "run", run)
+    found = slim_study(checkpoint, tmp_path / "study", **settings(target_macs=0.9))
+    full = found.full["parameters"]
+    assert len(found.steps) > 1
+    expected = [
+        one for s in found.steps for one in ((s["number"], full, None), (s["number"], s["parameters"], full))
+    ]
+    assert asked == expected
+
+
+def test_a_teacher_may_be_trained_again_afterwards(checkpoint: Path) -> None:
+    from tflite_asr.models import load_model
+
+    facts = ModelFacts.read(checkpoint)
+    assert facts is not None
+    model, teacher = load_model(checkpoint), load_model(checkpoint)
+    teacher.trainable = False
+    slim_recovery.Recovery("distil", 1, teacher, facts).run(model, 1, teacher=teacher)
+    assert len(teacher.trainable_variables) == len(model.trainable_variables) > 0
 
 
 @pytest.mark.usefixtures("no_graph")

@@ -12,7 +12,7 @@ import numpy as np
 
 from tflite_asr.errors import TfliteAsrError
 from tflite_asr.facts import ModelFacts
-from tflite_asr.measure.wer import paired_difference
+from tflite_asr.measure.wer import ErrorCounts, paired_difference
 from tflite_asr.studies.slim_folder import StudyFolder, read_json
 from tflite_asr.studies.slim_ranking import RESAMPLES, Measured, without
 from tflite_asr.studies.slim_recovery import Recovery
@@ -109,6 +109,8 @@ class Descent:
             One record a drop, as in `result.json`, and why it ended: "met", "wer" or "nothing left". The last recovery
             has a record of its own, whose `path` is "".
         """
+        from tflite_asr.slim import slim
+
         steps: list[dict[str, Any]] = []
         model, control, facts, now = self.model, self.model, self.facts, self.full
         for folder in self.folder.candidates:
@@ -128,9 +130,10 @@ class Descent:
         while not (ended := self._ended(steps, now)) or self._to_recover(steps, ended):
             number = len(steps) + 1
             self._was = now
-            if ended:
-                now, record = self._recovered(model, facts, replace(now, path=""), number, self.last_steps)
-            else:
+            if number == 1 and control is self.model:
+                control = self._copy_of_full()
+            before = replace(now, path="")
+            if not ended:
                 kept = self.folder.unfinished(number, CHOSEN)
                 chosen = (
                     Measured.from_dict(read_json(kept)) if kept.is_file() else self._choose(model, facts, now)
@@ -138,10 +141,12 @@ class Descent:
                 if chosen is None:
                     return steps, "nothing left"
                 self.folder.write(kept, chosen.to_dict())
-                model, facts, now, record = self._drop(model, facts, chosen, number)
-            if number == 1 and control is self.model:
-                control = self._copy_of_full()
-            record |= self._control(control, now, number, record["steps"])
+                model, facts, _ = slim(model, facts, chosen.path)
+                before = chosen
+            length = self.last_steps if ended else self.recovery.steps
+            errors = self._control(control, before, number, length)
+            now, record = self._recovered(model, facts, before, number, length, control)
+            record |= self._held_against(now, errors)
             pair = {MODEL: (model, facts), CONTROL: (control, self.facts)}
             self.folder.keep(number, _name(now.path), pair, record)
             steps.append(record)
@@ -221,27 +226,18 @@ class Descent:
         speech = self.speech if self.budget.score == "wer" else None
         return without(model, facts, path, self.reference, speech)[2]
 
-    def _drop(
-        self, model: Any, facts: ModelFacts, chosen: Measured, number: int
-    ) -> tuple[Any, ModelFacts, Measured, dict[str, Any]]:
-        """Without the chosen module, recovered, measured."""
-        from tflite_asr.slim import slim
-
-        smaller, smaller_facts, _ = slim(model, facts, chosen.path)
-        return smaller, smaller_facts, *self._recovered(smaller, smaller_facts, chosen, number)
-
     def _recovered(
-        self, model: Any, facts: ModelFacts, before: Measured, number: int, steps: int | None = None
+        self, model: Any, facts: ModelFacts, before: Measured, number: int, steps: int, teacher: Any
     ) -> tuple[Measured, dict[str, Any]]:
-        """`model`, which came to `before`, recovered in place and measured; steps: None for the study's."""
+        """`model`, which came to `before`, recovered in place and measured; teacher: of fine-tuning."""
         stage = f"drop {number}, {before.path}" if before.path else "at last"
-        steps = steps or self.recovery.steps
         losses = self.recovery.run(
             model,
             number,
-            lambda done: self.tell(f"{stage}: recover", self._was, before, done / 2),
+            lambda done: self.tell(f"{stage}: recover", self._was, before, 0.5 + done / 2),
             steps,
             self.folder.unfinished(number, STATE.format(MODEL)),
+            teacher,
         )
         errors = self.speech.errors(model, facts) if self.speech is not None else None
         now = replace(before, kl=self.reference.divergence(model), errors=errors)
@@ -260,19 +256,23 @@ class Descent:
             "measured": now.to_dict(),
         }
 
-    def _control(self, control: Any, now: Measured, number: int, steps: int) -> dict[str, Any]:
-        """The same steps for the full model, and what lies between the two."""
-        stage = f"drop {number}" if now.path else "at last"
+    def _control(self, control: Any, after: Measured, number: int, steps: int) -> ErrorCounts | None:
+        """The same steps for the full model, and the errors that it makes then. It comes first: it is what teaches
+        the smaller one in fine-tuning, since no full model is better by then."""
+        stage = f"drop {number}" if after.path else "at last"
         self.recovery.run(
             control,
             number,
-            lambda done: self.tell(f"{stage}: control", self._was, now, 0.5 + done / 2),
+            lambda done: self.tell(f"{stage}: control", self._was, after, done / 2),
             steps,
             self.folder.unfinished(number, STATE.format(CONTROL)),
         )
-        if self.speech is None or now.errors is None:
+        return self.speech.errors(control) if self.speech is not None else None
+
+    def _held_against(self, now: Measured, errors: ErrorCounts | None) -> dict[str, Any]:
+        """What lies between a model and its control, which makes `errors`."""
+        if self.speech is None or now.errors is None or errors is None:
             return {"control_wer": None, "wer_rise": None, "corpora": {}, "accepted": True}
-        errors = self.speech.errors(control)
         rise = paired_difference(now.errors, errors, self.seed, RESAMPLES)
         most = self.budget.max_wer_rise
         theirs = self.speech.by_corpus(errors)

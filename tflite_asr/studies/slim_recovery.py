@@ -39,8 +39,8 @@ class Recovery:
         kind: of `RECOVERIES`. steps: of each recovery, one batch each.
         full, facts: the teacher.
         seed: of clips, order and augmentation.
-        recipe: for fine-tuning; its batches, augmentation, decay, intermediate loss and `teacher_weight`, the full
-            model's share of the loss beside the text's.
+        recipe: for fine-tuning; its batches, augmentation, decay, intermediate loss and `teacher_weight`, the
+            teacher's share of the loss beside the text's.
         manifests, cache: for fine-tuning; as `tflite_asr.training.loop.train` takes them.
         rate: the highest learning rate.
     """
@@ -74,9 +74,11 @@ class Recovery:
         tell: Tell = lambda done: None,
         steps: int | None = None,
         state: Path | None = None,
+        teacher: Any = None,
     ) -> list[float]:
         """Train a model in place; number: of the drop, which decides what comes in which order; steps: None for those
-        of each recovery; state: a file from which an interrupted one goes on. Gives the losses.
+        of each recovery; state: a file from which an interrupted one goes on; teacher: of fine-tuning, the full model
+        without. Gives the losses.
 
         Raises:
             TfliteAsrError: speech or a state that cannot be used, or a loss that is no number.
@@ -87,7 +89,7 @@ class Recovery:
         steps = self.steps if steps is None else steps
         if self.kind == NONE or not steps:
             return []
-        trainer = self._trainer(model)
+        trainer = self._trainer(model, teacher or self.full)
         optimizer = adamw(self.rate, self.recipe.weight_decay, self.recipe.clip_norm)
         trainer.compile(optimizer=optimizer)
         losses: list[float] = []
@@ -106,9 +108,11 @@ class Recovery:
             )
             if state is not None:
                 save_state(state, model, optimizer, {"losses": [round(one, 5) for one in losses]})
+        if teacher is not None:
+            teacher.trainable = True  # it was held still, and may be trained on
         return losses
 
-    def _trainer(self, model: Any) -> Any:
+    def _trainer(self, model: Any, teacher: Any) -> Any:
         if self.kind == DISTIL:
             from tflite_asr.training.distil import Distiller
 
@@ -121,8 +125,7 @@ class Recovery:
         }:  # it may have been dropped
             recipe = replace(recipe, intermediate_weight=0.0)
         assert self.facts.tokens is not None
-        teacher = self.full if recipe.teacher_weight else None
-        return objective(recipe, model, self.facts.tokens, teacher)
+        return objective(recipe, model, self.facts.tokens, teacher if recipe.teacher_weight else None)
 
     def _made_up(self, number: int, steps: int) -> list[Callable[[], Any]]:
         """Prior clips with what the full model says of them, all batches of one shape."""
