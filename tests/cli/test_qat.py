@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from tests.cli.command_line import fault, run
 
@@ -19,6 +20,13 @@ def test_wrong_use_is_one_line(checkpoint: Path, tmp_path: Path):
     assert "needs the Keras model" in fault("qat", tmp_path / "there.tflite", "--out", tmp_path / "q.npz")
     assert "has no window of 3 s" in fault("qat", checkpoint, "--out", tmp_path / "q.npz", "--window", 3)
     assert "learning rate 7" in fault("qat", checkpoint, "--out", tmp_path / "q.npz", "--learning-rate", 7)
+    (tmp_path / "d.npz").mkdir()
+    assert "d.npz: is a folder" in fault("qat", checkpoint, "--out", tmp_path / "d.npz", "--overwrite")
+    said = tmp_path / "long.jsonl"
+    soundfile.write(tmp_path / "a.wav", np.zeros(24000, np.float32), 16000)
+    said.write_text('{"audio_filepath": "a.wav", "duration": 1.5, "text": "yes"}\n')
+    message = fault("qat", checkpoint, "--out", tmp_path / "q.npz", "--window", 1, "-m", said)
+    assert "no utterance fits the window of 1 s; give --window 2" in message
     assert not list(tmp_path.glob("q*"))
 
 
@@ -34,6 +42,10 @@ def test_export_refuses_what_does_not_go_with_low_bit_weights(checkpoint: Path, 
     assert "repair would change" in fault(
         "export", checkpoint, "--out", out, "--qat", tmp_path / "q.npz", "--repair"
     )
+    for option, value in (("--calibrator", "mse"), ("--calibration", "noise")):
+        assert f"{option[2:]} {value} would change what was trained" in fault(
+            "export", checkpoint, "--out", out, "--qat", tmp_path / "q.npz", option, value
+        )
     assert not out.exists()
 
 

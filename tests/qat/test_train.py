@@ -19,12 +19,21 @@ INT8 = scheme("int8")
 FEW = Settings(steps=6, batch=2, learning_rate=3e-4, warmup=1, ranges="average", looks=2)
 
 
-def trained_on(room, state=None, tell=lambda step, loss: None, settings=FEW):
+def trained_on(room, state=None, tell=lambda step, loss: None, settings=FEW, of=None):
     def examples(graph):
         return taught_examples(room.parts[TRAINED], graph, smooth_clips((100, 90, 100, 70), seed=2), 4)
 
     return train_low_bit(
-        room.parts, TRAINED, room.ranges, examples, toward_teacher, INT8, settings, state=state, tell=tell
+        room.parts,
+        TRAINED,
+        room.ranges,
+        examples,
+        toward_teacher,
+        INT8,
+        settings,
+        of=of,
+        state=state,
+        tell=tell,
     )
 
 
@@ -93,6 +102,8 @@ def test_an_interrupted_training_goes_on_to_the_same_weights_but_for_the_moments
             state,
             settings=replace(FEW, learning_rate=1e-4),
         )
+    with pytest.raises(TfliteAsrError, match="is of another training"):
+        trained_on(room, state, of={"manifest_sha256": "1"})
 
 
 def test_batches_hold_every_row_once_before_any_comes_again():

@@ -121,6 +121,17 @@ def test_an_interrupted_recovery_goes_on_where_it_was_saved(
     held = sorted(path.name for path in (out / "unfinished").iterdir())
     assert held == ["001-chosen.json", "001-control.state.npz", "001-model.state.npz"]
     taken.clear()
+    kept = json.loads((out / "unfinished" / "001-chosen.json").read_text())
+    (out / "unfinished" / "001-chosen.json").write_text(
+        json.dumps({**kept, "dropped": ["encoder.block1.ff1"]})
+    )
+    if kept["dropped"] != ["encoder.block1.ff1"]:
+        with pytest.raises(
+            TfliteAsrError, match=r"001-model.state.npz: is of another recovery than the 5 steps"
+        ):
+            slim_study(checkpoint, out, **settings(steps=5))
+    (out / "unfinished" / "001-chosen.json").write_text(json.dumps(kept))
+    taken.clear()
     monkeypatch.setattr(slim_greedy.Descent, "_choose", lambda *_: pytest.fail("chosen again"))
     found = slim_study(checkpoint, out, **settings(steps=5))
     assert taken == [2, 1]
@@ -134,7 +145,14 @@ def test_the_control_goes_first_and_teaches_the_smaller_model(
     asked: list[tuple[int, int, int | None]] = []
 
     def run(
-        _: Any, model: Any, number: int, tell: Any, steps: int, state: Path, teacher: Any = None
+        _: Any,
+        model: Any,
+        number: int,
+        tell: Any,
+        steps: int,
+        state: Path,
+        teacher: Any = None,
+        what: str = "",
     ) -> list[float]:
         asked.append((number, model.count_params(), teacher and teacher.count_params()))
         return []
@@ -181,7 +199,7 @@ def test_a_study_that_met_its_target_goes_on_with_a_last_recovery(checkpoint: Pa
         assert any(np.any(one != other) for one, other in zip(before, after, strict=True)), name
     assert slim_study(checkpoint, out, **settings(last_steps=5)).steps == again.steps
     assert slim_study(checkpoint, out, **settings()).steps == again.steps
-    with pytest.raises(TfliteAsrError, match=r"has a last recovery of 5 steps, not 6; give --last-steps 5"):
+    with pytest.raises(TfliteAsrError, match=r"is a last recovery of 5 steps, not 6; give --last-steps 5"):
         slim_study(checkpoint, out, **settings(last_steps=6))
     cells = [str(cell) for table in study_tables(again.to_dict()) for cell in table.columns[0].cells]
     assert "recovered, 5 steps more" in cells
@@ -197,6 +215,9 @@ def test_changed_arguments_are_refused_in_one_line(checkpoint: Path, tmp_path: P
     ):
         StudyFolder(out, {"steps": 3, "seed": 0})
     StudyFolder(out, {"steps": 2, "seed": 0}).begin()
+    StudyFolder(out, {"steps": 2, "seed": 0, "at_once": 1, "rate": 3e-4})  # what it did before it said so
+    with pytest.raises(TfliteAsrError, match="begun with at-once 1, not 2"):
+        StudyFolder(out, {"steps": 2, "seed": 0, "at_once": 2})
     (out / "study.json").write_text("{")
     for text in ("{", "[]", "null", "{}"):
         (out / "study.json").write_text(text)
@@ -207,6 +228,10 @@ def test_changed_arguments_are_refused_in_one_line(checkpoint: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        ({"rank_wer": False}, "--no-rank-wer: there is no dev speech to spare"),
+        ({"at_once": 2, "target_macs": None}, "--at-once 2: nothing is dropped without"),
+        ({"at_once": 0}, "--at-once 0: give 1 or more"),
+        ({"rate": 2.0}, "--rate 2: give a learning rate above 0 and below 1"),
         ({"modules": "encoder.block7.ff1"}, "--modules: no module encoder.block7.ff1"),
         (
             {"target_macs": 0.1},

@@ -46,7 +46,7 @@ from tflite_asr.qat.settings import RANGES
     "--window",
     type=float,
     metavar="SECONDS",
-    help="Of the model's windows, the one that is trained.  [default: 4]",
+    help="Of the model's windows, the one that is trained.  [default: the shortest of 4 s or more, else the longest]",
 )
 @click.option(
     "--calibration",
@@ -81,8 +81,8 @@ def qat(
 ) -> None:
     """Train all weights and activations of MODEL in 8 bits, on the very ops that run; export --qat takes the result.
 
-    Without --manifest it takes no data: the float model teaches on synthetic inputs. The same command goes on where it
-    was interrupted.
+    Without --manifest it takes no data: the float model teaches on synthetic inputs. The same command goes on from the
+    last hundred steps of one that was interrupted.
     """
     from tflite_asr.pipeline.low_bit import train_low_bit
     from tflite_asr.report.table import key_value_table

@@ -48,7 +48,6 @@ class TransformerConfig:
     dropped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "dropped", self._with_whole_modules(tuple(self.dropped)))
         for field in fields(self):
             value, least = (
                 getattr(self, field.name),
@@ -75,6 +74,9 @@ class TransformerConfig:
             )
         if type(self.dropout) not in (int, float) or not 0 <= self.dropout < 1:
             raise TfliteAsrError(f"transformer: dropout is {self.dropout!r}; give a rate from 0 to below 1")
+        if not all(isinstance(path, str) for path in self.dropped):
+            raise TfliteAsrError(f"transformer: dropped is {self.dropped!r}; give module paths")
+        object.__setattr__(self, "dropped", self._with_whole_modules(tuple(self.dropped)))
 
     @property
     def stages(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from tflite_asr.releases import known_runtime
 from tflite_asr.tokens import Tokens
 
 INT8 = "static_wi8_ai8"
+CALIBRATION, CALIBRATOR = "synthetic", "min_max"  # unless others are asked for
 
 
 def export(
@@ -39,10 +40,10 @@ def export(
     *,
     drop: str | Sequence[str] = (),
     scheme: str = "int8",
-    calibration: str | Path = "synthetic",
+    calibration: str | Path = CALIBRATION,
     seed: int = 0,
     budget_macs: float | None = None,
-    calibrator: str = "min_max",
+    calibrator: str = CALIBRATOR,
     repair: bool = False,
     qat: str | Path | None = None,
     frontend: FrontEnd | None = None,
@@ -90,7 +91,12 @@ def export(
         raise TfliteAsrError(
             f"repair: scheme {chosen.name} has no ranges to repair; give a static scheme or leave it out"
         )
-    trained = _low_bit(qat, chosen, path, repair) if qat is not None else None
+    changes = {
+        "repair": repair,
+        f"calibrator {calibrator}": calibrator != CALIBRATOR,
+        f"calibration {calibration}": str(calibration) != CALIBRATION,
+    }
+    trained = _low_bit(qat, chosen, path, changes) if qat is not None else None
     check_output(out, overwrite)
     with prepared(
         path,
@@ -107,16 +113,18 @@ def export(
         return bundle_up(ready, result, out, overwrite, oldest)
 
 
-def _low_bit(qat: str | Path, chosen: Scheme, path: Path, repair: bool) -> Trained:
-    """Raises TfliteAsrError for what does not go with low-bit weights."""
+def _low_bit(qat: str | Path, chosen: Scheme, path: Path, changes: Mapping[str, bool]) -> Trained:
+    """Raises TfliteAsrError for what does not go with low-bit weights; changes: what would change them, and whether it
+    was asked for."""
     if chosen.name != INT8:
         raise TfliteAsrError(
             f"{qat}: holds weights that were trained for {INT8}; leave out --scheme {chosen.name}"
         )
     if path.suffix == FLATBUFFER:
         raise TfliteAsrError(f"{path}: {qat} was trained from a Keras model; give the .keras file")
-    if repair:
-        raise TfliteAsrError(f"{qat}: repair would change what was trained; leave one of the two out")
+    for name, asked in changes.items():
+        if asked:
+            raise TfliteAsrError(f"{qat}: {name} would change what was trained; leave one of the two out")
     return Trained.load(qat)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,6 +69,8 @@ def train_low_bit(
         raise TfliteAsrError(f"{path}: low-bit training needs the Keras model; give the .keras file")
     if out.suffix != ".npz":
         raise TfliteAsrError(f"{out}: is no .npz name; write to NAME.npz")
+    if out.is_dir():
+        raise TfliteAsrError(f"{out}: is a folder; choose another name")
     if out.exists() and not overwrite:
         raise TfliteAsrError(f"{out}: exists; choose another name or allow overwriting it (--overwrite)")
     facts = facts_of(path)
@@ -77,14 +81,22 @@ def train_low_bit(
             raise TfliteAsrError(
                 f"{path}: training on {manifest} needs a front end and tokens; write its .toml"
             )
-        read_manifest(manifest, facts.tokens)
+        said = read_manifest(manifest, facts.tokens)
     settings = Settings(steps, batch, ranges=ranges, sparsity=sparsity, seed=seed)
     if learning_rate is not None:
         settings = replace(settings, learning_rate=learning_rate)
+    window = _window(facts, window_seconds, path)
+    digest = None
+    if manifest is not None:
+        assert facts is not None
+        assert window is not None
+        _check_lengths(manifest, [one.duration for one in said], facts, window)
+        digest = hashlib.sha256(Path(manifest).read_bytes()).hexdigest()
     order = Order(
         manifest=None if manifest is None else Path(manifest).absolute(),
+        manifest_sha256=digest,
         calibration=calibration,
-        window=_window(facts, window_seconds, path),
+        window=window,
         seed=seed,
         budget_macs=budget_macs,
         cache=Path(cache).absolute(),
@@ -98,6 +110,19 @@ def train_low_bit(
     for one in trained.how.get("signatures", [trained.how]):
         order.state_of(one["signature"], "signatures" not in trained.how).unlink(missing_ok=True)
     return trained
+
+
+def _check_lengths(
+    manifest: str | Path, seconds: Sequence[float | None], facts: ModelFacts, window: int
+) -> None:
+    """Refuse a manifest of which nothing fits the window that is trained, as far as its durations say."""
+    assert facts.frontend is not None
+    room = window * facts.frontend.hop_seconds
+    if any(one is None or one <= room + facts.frontend.window_seconds for one in seconds):
+        return
+    longer = [f"{n * facts.frontend.hop_seconds:g}" for n in facts.windows if n > window]
+    mend = f"give --window {' or '.join(longer)}" if longer else "give shorter utterances"
+    raise TfliteAsrError(f"{manifest}: no utterance fits the window of {room:g} s; {mend}")
 
 
 def _window(facts: ModelFacts | None, seconds: float | None, path: Path) -> int | None:

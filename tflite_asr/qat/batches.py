@@ -142,7 +142,9 @@ def spoken_clips(
             features.append(normalise(mels.astype(np.float32), facts.frontend).astype(np.float32))
             labels.append(label)
     if not features:
-        raise TfliteAsrError(f"{manifest}: no utterance fits {frames} frames; give a longer --window")
+        raise TfliteAsrError(
+            f"{manifest}: no utterance fits {frames} frames and its text them; give a longer --window"
+        )
     return features, labels
 
 

@@ -84,6 +84,7 @@ class Training:
             scheme_named("int8"),
             settings,
             ties=self.ties,
+            of={"manifest_sha256": self.order.manifest_sha256, "calibration": self.order.calibration},
             state=self.order.state_of(signature, alone),
             tell=tell,
         )

@@ -82,10 +82,12 @@ class Settings:
 class Order:
     """What is to be trained, checked, as it goes to the child.
 
-    manifest: None for distillation. window: in frames. state: where an interrupted training goes on from.
+    manifest: None for distillation; its digest is of the bytes. window: in frames. state: where an interrupted
+    training goes on from.
     """
 
     manifest: Path | None
+    manifest_sha256: str | None
     calibration: str
     window: int | None
     seed: int

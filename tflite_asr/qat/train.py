@@ -113,6 +113,7 @@ def train_low_bit(
     settings: Settings,
     *,
     ties: Iterable[Collection[str]] = (),
+    of: Mapping[str, Any] | None = None,
     state: Path | None = None,
     tell: Tell = lambda step, loss: None,
 ) -> Trained:
@@ -126,6 +127,7 @@ def train_low_bit(
         objective: of that signature; called with (x, y, the network's outputs) it gives a scalar.
         scheme: static, 8 bits.
         ties: as `quantize` takes them.
+        of: plain values that say what examples and objective are, for a state to be told from another training's.
         state: file from which an interrupted training goes on; removed at the end.
         tell: called with (steps done, mean loss of the last ones).
 
@@ -152,7 +154,7 @@ def train_low_bit(
     trainer.compile(optimizer=optimizer, jit_compile=False)
     optimizer.build(network.trainable_variables)
     key = hashlib.sha256(
-        json.dumps([asdict(settings), sorted(began.items()), ranges.sha256]).encode()
+        json.dumps([signature, of or {}, asdict(settings), sorted(began.items()), ranges.sha256]).encode()
     ).hexdigest()
     done: dict[str, Any] = {
         "step": 0,

@@ -56,7 +56,7 @@ class Trained:
         if missing:
             raise TfliteAsrError(
                 f"low-bit weights: the model has no {min(missing)!r} ({len(missing)} are missing); train this very "
-                "model"
+                "model, and with what is dropped of it"
             )
         return written
 
@@ -77,7 +77,8 @@ class Trained:
                     or digest(held.view(np.float32)) != self.began[name]
                 ):
                     raise TfliteAsrError(
-                        f"low-bit weights: {name!r} is another than they were trained from; train this very model"
+                        f"low-bit weights: {name!r} is another than they were trained from; train this very model, "
+                        "and with what is dropped of it"
                     )
                 model.buffers.append(schema.BufferT(data=_bytes(values)))
                 tensor.buffer = len(model.buffers) - 1

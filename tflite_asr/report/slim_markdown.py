@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,12 +10,14 @@ from tflite_asr.report.slim_table import nats, ranked_by_wer, rise, sentences, s
 from tflite_asr.report.table import percent
 
 Row = Mapping[str, Any]
-# Sections in this order; a module goes to the first whose word its path ends in.
+# Sections, the last one first; a module goes to the first that its path's last word matches.
 KINDS = {
-    "Positions": ("positions",),
-    "Norms": ("norm", "batch_norm"),
-    "Biases": ("bias",),
-    "Modules and blocks": ("",),
+    "Positions": "positions",
+    "Norms": "(batch_)?norm",
+    "Biases": "bias",
+    "Hidden units of feed-forwards": r"units\d+",
+    "Heads": r"head\d+",
+    "Modules and blocks": ".*",
 }
 
 
@@ -70,7 +73,7 @@ def _sections(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
     found: dict[str, list[Row]] = {title: [] for title in KINDS}
     for row in left:
         last = row["path"].rpartition(".")[2]
-        title = next(name for name, words in KINDS.items() if last in words or "" in words)
+        title = next(name for name, pattern in KINDS.items() if re.fullmatch(pattern, last))
         found[title].append(row)
     for title in reversed(KINDS):
         if found[title]:

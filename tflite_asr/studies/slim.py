@@ -333,6 +333,15 @@ def _check(
     if last_steps and (recover == NONE or (target_params is None and target_macs is None)):
         lacks = "--recover distil or finetune" if recover == NONE else "--target-params or --target-macs"
         raise TfliteAsrError(f"--last-steps {last_steps}: is recovery when a target is met; give {lacks} too")
+    if not rank_wer and not dev:
+        raise TfliteAsrError(
+            "--no-rank-wer: there is no dev speech to spare; leave it out, or give --dev MANIFEST"
+        )
+    if at_once > 1 and target_params is None and target_macs is None and max_wer_rise is None:
+        raise TfliteAsrError(
+            f"--at-once {at_once}: nothing is dropped without --target-params, --target-macs or --max-wer-rise; give "
+            "one"
+        )
     if at_once < 1:
         raise TfliteAsrError(f"--at-once {at_once}: give 1 or more")
     if not 0 < rate < 1:

@@ -13,6 +13,7 @@ from tflite_asr.facts import ModelFacts
 from tflite_asr.staging import move_into_place, plain_errors, probe, remove_stale, staging_folder
 
 SCHEMA = "1.0"
+BEFORE = {"rank_wer": True, "at_once": 1, "rate": 3e-4}  # what studies were begun with that do not say
 STUDY, UNFINISHED = "study.json", "unfinished"
 
 
@@ -114,7 +115,7 @@ def _same(file: Path, asked: Mapping[str, Any]) -> None:
     """Refuse to go on with other arguments."""
     held = read_json(file)
     for key in dict.fromkeys((*asked, *held)):
-        was, now = held.get(key), asked.get(key)
+        was, now = held.get(key, BEFORE.get(key)), asked.get(key)
         if was != now:
             name = key.replace("_", "-")
             raise TfliteAsrError(

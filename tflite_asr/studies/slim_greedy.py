@@ -161,8 +161,8 @@ class Descent:
         done = steps[-1]["steps"] if steps and not steps[-1]["path"] else 0
         if done and self.last_steps not in (0, done):
             raise TfliteAsrError(
-                f"{self.folder.candidates[-1]}: has a last recovery of {done} steps, not {self.last_steps}; give "
-                f"--last-steps {done}, or remove the folder"
+                f"{self.folder.candidates[-1]}: is a last recovery of {done} steps, not {self.last_steps}; give "
+                f"--last-steps {done}, or remove this candidate alone"
             )
         return ended == "met" and bool(steps) and self.last_steps > 0 and not done
 
@@ -238,6 +238,7 @@ class Descent:
             steps,
             self.folder.unfinished(number, STATE.format(MODEL)),
             teacher,
+            ",".join(before.dropped),
         )
         errors = self.speech.errors(model, facts) if self.speech is not None else None
         now = replace(before, kl=self.reference.divergence(model), errors=errors)

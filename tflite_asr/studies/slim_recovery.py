@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tflite_asr.errors import TfliteAsrError
 from tflite_asr.facts import ModelFacts
 from tflite_asr.training.recipe import Augmentation, Recipe
 
@@ -75,10 +76,11 @@ class Recovery:
         steps: int | None = None,
         state: Path | None = None,
         teacher: Any = None,
+        what: str = "",
     ) -> list[float]:
         """Train a model in place; number: of the drop, which decides what comes in which order; steps: None for those
         of each recovery; state: a file from which an interrupted one goes on; teacher: of fine-tuning, the full model
-        without. Gives the losses.
+        without; what: is recovered, for a state to be told from another's. Gives the losses.
 
         Raises:
             TfliteAsrError: speech or a state that cannot be used, or a loss that is no number.
@@ -93,8 +95,15 @@ class Recovery:
         optimizer = adamw(self.rate, self.recipe.weight_decay, self.recipe.clip_norm)
         trainer.compile(optimizer=optimizer)
         losses: list[float] = []
+        of = {"number": number, "steps": steps, "what": what}
         if state is not None and state.is_file():
-            losses = load_state(state, model, optimizer)["losses"]
+            done = load_state(state, model, optimizer)
+            losses = done["losses"]
+            if done.get("of") != of:
+                raise TfliteAsrError(
+                    f"{state}: is of another recovery than the {steps} steps that were asked for; give the same as "
+                    "before, or remove it"
+                )
         batches = (
             self._spoken(number, trainer, steps) if self.kind == FINETUNE else self._made_up(number, steps)
         )
@@ -107,7 +116,7 @@ class Recovery:
                 f"recovery {number}",
             )
             if state is not None:
-                save_state(state, model, optimizer, {"losses": [round(one, 5) for one in losses]})
+                save_state(state, model, optimizer, {"of": of, "losses": [round(one, 5) for one in losses]})
         if teacher is not None:
             teacher.trainable = True  # it was held still, and may be trained on
         return losses
