@@ -173,7 +173,8 @@ def test_without_its_units_a_feed_forward_is_not_built() -> None:
 
 
 def test_slimming_keeps_the_units_that_are_left() -> None:
-    facts = ModelFacts("t", "transformer", asdict(PLACED))
+    extra = {"training": {"dev_wer": 0.5}, "origin": "here"}
+    facts = ModelFacts("t", "transformer", asdict(PLACED), extra=extra)
     model, inputs = randomise(build("transformer", PLACED)), batch()
     silenced = keras.models.clone_model(model)
     silenced.set_weights(model.get_weights())
@@ -191,6 +192,8 @@ def test_slimming_keeps_the_units_that_are_left() -> None:
     kernel = np.asarray(smaller.get_layer("encoder.block0.ff.dense1").kernel)
     whole = np.asarray(model.get_layer("encoder.block0.ff.dense1").kernel)
     np.testing.assert_array_equal(kernel, np.delete(whole, np.s_[PLACED.dim : 3 * PLACED.dim], axis=1))
+    assert after.extra == {"origin": "here"}  # how well the full model did is said of it alone
+    assert slim(model, facts, "")[1].extra == extra
     none, facts_of_none, _ = slim(smaller, after, "encoder.block0.ff.units*")
     assert "encoder.block0.ff" in facts_of_none.config["dropped"]
     assert not [layer.name for layer in none.layers if layer.name.startswith("encoder.block0.ff")]

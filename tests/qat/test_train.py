@@ -10,7 +10,7 @@ import pytest
 from tests.qat.conftest import TRAINED, smooth_clips
 from tflite_asr.errors import TfliteAsrError
 from tflite_asr.qat.batches import in_batches, taught_examples
-from tflite_asr.qat.settings import Settings
+from tflite_asr.qat.settings import Order, Settings
 from tflite_asr.qat.train import toward_teacher, train_low_bit
 from tflite_asr.quantize.schemes import scheme
 from tflite_asr.quantize.serialize import read_model, text
@@ -104,6 +104,8 @@ def test_an_interrupted_training_goes_on_to_the_same_weights_but_for_the_moments
         )
     with pytest.raises(TfliteAsrError, match="is of another training"):
         trained_on(room, state, of={"manifest_sha256": "1"})
+    with pytest.raises(TfliteAsrError, match="is of another training"):
+        trained_on(room, state, settings=replace(FEW, ranges="calibrated", sparsity="0.5"))
 
 
 def test_batches_hold_every_row_once_before_any_comes_again():
@@ -141,3 +143,10 @@ def test_zeros_are_in_the_file_that_runs(room, sparsity):
     assert zeros.mean() == pytest.approx(0.5, abs=0.01)
     if sparsity == "2:4":
         assert (zeros.reshape(-1, 4).sum(axis=1) == 2).all()
+
+
+def test_a_state_of_another_window_is_in_the_way_of_this_one(tmp_path):
+    order = Order(None, None, "synthetic", 100, 0, None, tmp_path, 1, tmp_path / "q.state.npz", FEW)
+    assert order.state_of("ctc_100", True).name == "q.state.npz"
+    assert order.state_of("encode_100", False) == order.state_of("encode_200", False)
+    assert order.state_of("decode_step_100", False).name == "q.decode_step.state.npz"

@@ -98,10 +98,11 @@ class Order:
     settings: Settings
 
     def state_of(self, signature: str, alone: bool) -> Path:
-        """Where the training of a signature goes on from; alone: whether the model has one."""
+        """Where the training of a signature goes on from, whatever its window; alone: whether the model has one."""
         if alone:
             return self.state
-        return self.state.with_name(f"{self.state.name.removesuffix('.state.npz')}.{signature}.state.npz")
+        kind = signature.rpartition("_")[0]
+        return self.state.with_name(f"{self.state.name.removesuffix('.state.npz')}.{kind}.state.npz")
 
 
 def _number(text: str | None) -> float:

@@ -26,7 +26,7 @@ from tflite_asr.quantize.ranges import Ranges
 from tflite_asr.quantize.schemes import Scheme
 from tflite_asr.quantize.trained import Trained, digest
 from tflite_asr.training.ctc import ctc_loss, divergence
-from tflite_asr.training.state import load_state, save_state
+from tflite_asr.training.state import load_state, progress_of, save_state
 from tflite_asr.training.steps import adamw, run_steps
 
 Tell = Callable[[int, float], None]
@@ -163,9 +163,9 @@ def train_low_bit(
         "ranges": ranges_of(first, signature).to_json(),
     }
     if state is not None and state.is_file():
-        done = load_state(state, network, optimizer)
-        if done.get("key") != key:
+        if progress_of(state).get("key") != key:
             raise TfliteAsrError(f"{state}: is of another training; remove it or write to another file")
+        done = load_state(state, network, optimizer)
     batches = in_batches(examples(graph), settings.batch, settings.steps, settings.seed)
     looks, prunings = settings.look_steps(), settings.prune_steps()
     if done["step"] == 0 and prunings:

@@ -76,7 +76,10 @@ def slim(
         macs_after=count_macs(smaller, frames),
         frames=frames,
     )
-    return smaller, replace(facts, config=asdict(smaller_config)), report
+    extra = dict(facts.extra)
+    if smaller_config.dropped != config.dropped:
+        extra.pop("training", None)  # the full model's figures
+    return smaller, replace(facts, config=asdict(smaller_config), extra=extra), report
 
 
 def model_config(facts: ModelFacts) -> Any:

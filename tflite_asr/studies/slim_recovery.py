@@ -85,7 +85,7 @@ class Recovery:
         Raises:
             TfliteAsrError: speech or a state that cannot be used, or a loss that is no number.
         """
-        from tflite_asr.training.state import load_state, save_state
+        from tflite_asr.training.state import load_state, progress_of, save_state
         from tflite_asr.training.steps import adamw, run_steps
 
         steps = self.steps if steps is None else steps
@@ -97,13 +97,12 @@ class Recovery:
         losses: list[float] = []
         of = {"number": number, "steps": steps, "what": what}
         if state is not None and state.is_file():
-            done = load_state(state, model, optimizer)
-            losses = done["losses"]
-            if done.get("of") != of:
+            if progress_of(state).get("of") != of:
                 raise TfliteAsrError(
                     f"{state}: is of another recovery than the {steps} steps that were asked for; give the same as "
                     "before, or remove it"
                 )
+            losses = load_state(state, model, optimizer)["losses"]
         batches = (
             self._spoken(number, trainer, steps) if self.kind == FINETUNE else self._made_up(number, steps)
         )

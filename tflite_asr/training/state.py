@@ -17,6 +17,7 @@ import numpy as np
 
 from tflite_asr.errors import TfliteAsrError
 
+_DAMAGED = (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile)
 _MOMENTS = {"momentum": (ml_dtypes.float8_e4m3fn, 240.0), "velocity": (ml_dtypes.float8_e5m2, 28672.0)}
 
 
@@ -63,8 +64,25 @@ def load_state(path: Path, model: keras.Model, optimizer: keras.optimizers.Optim
                 value = np.square(value) if kind == "velocity" else value
             variable.assign(value.astype(variable.dtype))
         return json.loads(bytes(arrays["progress"]))
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise TfliteAsrError(
-            f"{path}: is damaged or belongs to another model ({' '.join(str(error).split())[:120]}); "
-            "remove it to train from the start"
-        ) from error
+    except _DAMAGED as error:
+        raise _refused(path, error) from error
+
+
+def progress_of(path: Path) -> dict[str, Any]:
+    """The progress that a state holds, whatever it is of.
+
+    Raises:
+        TfliteAsrError: a damaged file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return dict(json.loads(bytes(stored["progress"])))
+    except _DAMAGED as error:
+        raise _refused(path, error) from error
+
+
+def _refused(path: Path, error: Exception) -> TfliteAsrError:
+    return TfliteAsrError(
+        f"{path}: is damaged or belongs to another model ({' '.join(str(error).split())[:120]}); "
+        "remove it to train from the start"
+    )
