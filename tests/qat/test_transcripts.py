@@ -11,6 +11,7 @@ from tflite_asr.quantize.schemes import scheme
 from tflite_asr.quantize.serialize import read_model
 
 UTTERANCES, SIGNATURE, SUBSAMPLING = 100, "ctc_400", 4
+LONGEST = 80  # tokens of a window of 4 s
 
 
 @pytest.mark.slow
@@ -100,6 +101,7 @@ def test_the_encoder_decoders_networks_spell_what_the_file_spells(speech_data: P
     from tflite_asr.manifest import read_manifest
     from tflite_asr.models import load_model
     from tflite_asr.models.transformer import ctc_part
+    from tflite_asr.models.transformer_config import initial_state
     from tflite_asr.pipeline.model_files import model_path
     from tflite_asr.quantize.calibrate import calibrate, lay_into_windows
     from tflite_asr.quantize.entries import entries
@@ -107,6 +109,7 @@ def test_the_encoder_decoders_networks_spell_what_the_file_spells(speech_data: P
     from tflite_asr.quantize.quantizer import quantize
     from tflite_asr.quantize.signatures import converted, lowered_entries, sequences_of
     from tflite_asr.quantize.steps import step_ties
+    from tflite_asr.slim.slim import model_config
     from tflite_asr.synthesis.prior import prior_clips
     from tflite_asr.synthesis.shapes import model_inputs
 
@@ -132,7 +135,8 @@ def test_the_encoder_decoders_networks_spell_what_the_file_spells(speech_data: P
         "xnnpack": [_kernels(files[name], name, "AUTO") for name in names],
         "builtin": [_kernels(files[name], name, "BUILTIN_WITHOUT_DEFAULT_DELEGATES") for name in names],
     }
-    said = {name: _spelled(*both, given, facts.blank_id) for name, both in engines.items()}
+    caches = initial_state(model_config(facts), LONGEST)
+    said = {name: _spelled(*both, given, caches, facts.blank_id) for name, both in engines.items()}
 
     def equal(one, other):
         return float(np.mean([a == b for a, b in zip(said[one][0], said[other][0], strict=True)]))
@@ -203,20 +207,16 @@ def _kernels(file, signature, resolver):
     return run
 
 
-def _spelled(encode, step, given, end_id):
+def _spelled(encode, step, given, caches, end_id):
     """Greedy tokens of every utterance, and the logits of the first token."""
     count = len(given["features"])
     memory = encode(given)
     memory.pop("logits")
-    # A window of 4 s: two decoder blocks, two context convolutions, 128 channels, 80 tokens.
-    state = {
-        f"{kind}{i}": np.zeros((count, 80, 128), np.float32) for kind in ("keys", "values") for i in (0, 1)
-    }
-    state |= {f"context{i}": np.zeros((count, 2, 128), np.float32) for i in (0, 1)}
-    history, token = np.zeros((count, 80), np.float32), np.full((count, 1), end_id, np.int32)
+    state = {name: np.zeros((count, *shape), np.float32) for name, shape in caches.items()}
+    history, token = np.zeros((count, LONGEST), np.float32), np.full((count, 1), end_id, np.int32)
     texts, ended, first = [[] for _ in range(count)], np.zeros(count, bool), None
-    for place in range(80):
-        history[:, 79 - place] = 1.0
+    for place in range(LONGEST):
+        history[:, LONGEST - 1 - place] = 1.0
         outputs = step(
             {
                 **state,

@@ -16,6 +16,7 @@ from tflite_asr.quantize.quantizer import rewrite_for_integers
 from tflite_asr.quantize.serialize import read_model, schema, text
 
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+LOGITS = "logits"
 _GAINS = ("ADD", "MUL", "SUB")
 _DTYPES = {
     schema.TensorType.FLOAT32: np.float32,
@@ -62,6 +63,13 @@ class Graph:
     shapes: Mapping[str, tuple[int, ...]]
     floats: tuple[str, ...]
     fixed: frozenset[str] = frozenset()
+
+    @property
+    def logits(self) -> str | None:
+        """The output that is a distribution: the only one, or the one of that name."""
+        return (
+            next(iter(self.outputs)) if len(self.outputs) == 1 else LOGITS if LOGITS in self.outputs else None
+        )
 
     def constants_of(self, op: Op) -> list[str]:
         """Names of its constant operands."""

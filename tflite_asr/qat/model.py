@@ -18,7 +18,7 @@ from tflite_asr.qat.batches import (
     taught_steps,
 )
 from tflite_asr.qat.graph import Graph, read_graph
-from tflite_asr.qat.settings import LOGITS, Order
+from tflite_asr.qat.settings import Order
 from tflite_asr.qat.train import Objective, toward_teacher, toward_text, train_low_bit
 from tflite_asr.quantize.child import report_progress
 from tflite_asr.quantize.ranges import Ranges
@@ -114,7 +114,6 @@ class Training:
 
         What the float model says of each is held at once: `MOST_ROWS` take 1.3 GB of a model of 2 million parameters.
         """
-
         order, facts = self.order, self.facts
         assert order.manifest is not None
         assert order.window is not None
@@ -125,7 +124,6 @@ class Training:
         return [clips[i] for i in chosen], [labels[i].tolist() for i in chosen]
 
     def _spoken(self, graph: Graph) -> Examples:
-
         assert self.order.manifest is not None
         assert self.facts is not None
         return spoken_examples(self.order.manifest, graph, self.facts, self.order.cache)
@@ -133,7 +131,6 @@ class Training:
     def _examples(
         self, graph: Graph, clips: Sequence[Any], seed: int, spelled: Sequence[Any] = ()
     ) -> Examples:
-
         subsampling = self.facts.subsampling if self.facts else 1
         if graph.signature not in step_parts(self.parts):
             return taught_examples(self.parts[graph.signature], graph, clips, subsampling)
@@ -155,7 +152,7 @@ class Training:
             for row in range(len(examples))
         ]
         names = list(graph.outputs)
-        place = names.index(LOGITS) if LOGITS in names else 0
+        place = names.index(graph.logits or names[0])
         said, real = examples.y[place], examples.y[len(names) + place] > 0
         int8, found = scheme_named("int8"), {}
         for when, source, held in (

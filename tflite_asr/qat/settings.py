@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tflite_asr.errors import TfliteAsrError
+from tflite_asr.quantize.ranges import family
 
 CALIBRATED = "calibrated"
 RANGES = (CALIBRATED, "widest", "average")
-LOGITS = "logits"  # the output that counts as a distribution
 TWO_OF_FOUR = "2:4"
 
 
@@ -101,8 +101,9 @@ class Order:
         """Where the training of a signature goes on from, whatever its window; alone: whether the model has one."""
         if alone:
             return self.state
-        kind = signature.rpartition("_")[0]
-        return self.state.with_name(f"{self.state.name.removesuffix('.state.npz')}.{kind}.state.npz")
+        return self.state.with_name(
+            f"{self.state.name.removesuffix('.state.npz')}.{family(signature)}.state.npz"
+        )
 
 
 def _number(text: str | None) -> float:

@@ -18,7 +18,7 @@ from tflite_asr.errors import TfliteAsrError
 from tflite_asr.qat.batches import Examples, in_batches
 from tflite_asr.qat.graph import Graph, read_graph
 from tflite_asr.qat.network import QuantisedNetwork
-from tflite_asr.qat.settings import LOGITS, Settings
+from tflite_asr.qat.settings import Settings
 from tflite_asr.qat.twin import Twin, integer_twin, ranges_of
 from tflite_asr.quantize.calibrate import time_axes
 from tflite_asr.quantize.kept_whole import kept_whole
@@ -42,14 +42,13 @@ def toward_teacher(graph: Graph) -> Objective:
     square, averaged over all such outputs.
     """
     names = list(graph.outputs)
-    spoken = names[0] if len(names) == 1 else LOGITS
 
     def nats(x: Any, y: Any, outputs: Any) -> Any:
         said, masks = y[: len(names)], y[len(names) :]
         given = outputs if isinstance(outputs, (list, tuple)) else [outputs]
         loss, others = 0.0, []
         for name, wanted, output, mask in zip(names, said, given, masks, strict=True):
-            if name == spoken:
+            if name == graph.logits:
                 loss = ops.sum(divergence(wanted, output) * mask) / ops.sum(mask)
                 continue
             apart = ops.sum(ops.sum(ops.square(output - wanted), axis=-1) * mask)

@@ -13,7 +13,7 @@ from tflite_asr.errors import TfliteAsrError
 from tflite_asr.qat.graph import Graph
 from tflite_asr.quantize.finish import in_integers
 from tflite_asr.quantize.quantizer import Ties, quantize
-from tflite_asr.quantize.ranges import Range, Ranges
+from tflite_asr.quantize.ranges import Range, Ranges, family
 from tflite_asr.quantize.schemes import Scheme
 from tflite_asr.quantize.serialize import schema, text
 from tflite_asr.quantize.trained import SOURCE
@@ -87,10 +87,8 @@ def integer_twin(data: bytes, graph: Graph, ranges: Ranges, scheme: Scheme, ties
 
 def ranges_of(twin: Twin, signature: str) -> Ranges:
     """The grids as ranges, which give these grids again."""
-    family = signature.rsplit("_", 1)[0] if signature[-1:].isdigit() else signature
-    return Ranges(
-        {name: Range(grid.low, grid.high, SOURCE, family) for name, grid in twin.activations.items()}
-    )
+    kind = family(signature)
+    return Ranges({name: Range(grid.low, grid.high, SOURCE, kind) for name, grid in twin.activations.items()})
 
 
 def _grid(tensor: Any) -> Grid | None:

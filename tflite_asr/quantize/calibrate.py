@@ -21,7 +21,7 @@ from tflite_asr.errors import TfliteAsrError
 from tflite_asr.quantize.calibrators import MIN_MAX, Calibrator
 from tflite_asr.quantize.kept_whole import HEADROOM, NOTHING, Kept, kept_whole
 from tflite_asr.quantize.observed import Observed
-from tflite_asr.quantize.ranges import Range, Ranges
+from tflite_asr.quantize.ranges import Range, Ranges, family
 from tflite_asr.quantize.running import Feed, Observer
 from tflite_asr.quantize.serialize import read_model, signature_names, text
 
@@ -142,7 +142,6 @@ def observe(
         if not some:
             continue
         runner = Observer(flatbuffers[signature], signature)
-        family = signature.rsplit("_", 1)[0] if signature[-1:].isdigit() else signature
         for sequence in some:
             state: dict[str, np.ndarray] = {}
             for step in sequence:
@@ -151,7 +150,7 @@ def observe(
                 # A step of a decoder has no padded frames: its caches fill from the end, its memory holds zeros there.
                 share = float(step["mask"].mean()) if "mask" in step and "token" not in step else 1.0
                 for name, values in runner.activations():
-                    one = seen.setdefault(name, Observed(family, histograms))
+                    one = seen.setdefault(name, Observed(family(signature), histograms))
                     one.add(values, real_part(values.shape, along_time.get(name, ()), share))
             done += 1
             progress(done / total)

@@ -18,6 +18,11 @@ from tflite_asr.errors import TfliteAsrError
 _DIGITS = 6  # significant; summation order moves float32 activations in the seventh
 
 
+def family(signature: str) -> str:
+    """A signature's name without the window's length: `ctc` of `ctc_400`, `main` of `main`."""
+    return signature.rsplit("_", 1)[0] if signature[-1:].isdigit() else signature
+
+
 @dataclass(frozen=True)
 class Range:
     """What one tensor's float values span.

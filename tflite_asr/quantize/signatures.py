@@ -12,6 +12,7 @@ import numpy as np
 from tflite_asr.facts import ModelFacts
 from tflite_asr.quantize.calibrate import lay_into_windows
 from tflite_asr.quantize.entries import Entry
+from tflite_asr.quantize.ranges import family
 from tflite_asr.quantize.steps import END_ID, step_parts, step_sequences
 
 if TYPE_CHECKING:
@@ -64,5 +65,4 @@ def sequences_of(
 
 def family_of(parts: Mapping[str, bytes], signature: str) -> dict[str, bytes]:
     """The windows of one entry."""
-    kind = signature.rpartition("_")[0]
-    return {name: data for name, data in parts.items() if name.rpartition("_")[0] == kind}
+    return {name: data for name, data in parts.items() if family(name) == family(signature)}

@@ -132,8 +132,9 @@ class Descent:
             self._was = now
             if number == 1 and control is self.model:
                 control = self._copy_of_full()
-            before = replace(now, path="")
-            if not ended:
+            if ended:
+                before = replace(now, path="")
+            else:
                 kept = self.folder.unfinished(number, CHOSEN)
                 chosen = (
                     Measured.from_dict(read_json(kept)) if kept.is_file() else self._choose(model, facts, now)
